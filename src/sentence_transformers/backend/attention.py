@@ -1,0 +1,181 @@
+"""Attention over packed rows.
+
+An attention implementation for transformers under which rows that lie one after another do not see each
+other, so that nothing is computed for padding. It is registered under its own name. While no packed batch
+is being computed it does exactly what "sdpa" does, so a model that carries it behaves as usual.
+
+On CUDA in half precision the rows go through one variable-length kernel. Everywhere else neighbouring rows
+of equal length form an ordinary batch that needs no mask; the engine sorts rows by length, so there are
+few such groups.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sentence_transformers.inputs.packing import PackedLayout
+
+NAME = "sentence_transformers_packed"
+"""Name of the attention implementation in transformers' registry."""
+
+_current = threading.local()
+_registration = threading.Lock()
+
+
+@contextmanager
+def packed(layout: PackedLayout) -> Iterator[None]:
+    """Compute attention in this thread over packed rows while the block runs."""
+    previous = getattr(_current, "layout", None)
+    _current.layout = layout
+    try:
+        yield
+    finally:
+        _current.layout = previous
+
+
+@lru_cache(maxsize=1)
+def register() -> None:
+    """Make the implementation known to transformers."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
+
+    sdpa, sdpa_mask = ALL_ATTENTION_FUNCTIONS["sdpa"], ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]
+
+    def attention(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        layout = getattr(_current, "layout", None)
+        if layout is None:
+            return sdpa(module, query, key, value, attention_mask, **kwargs)
+        return packed_attention(
+            query,
+            key,
+            value,
+            layout,
+            scale=kwargs.get("scaling"),
+            window=kwargs.get("sliding_window"),
+            is_causal=bool(getattr(module, "is_causal", False)),
+        ), None
+
+    def mask(*args: Any, **kwargs: Any) -> Tensor | None:
+        return sdpa_mask(*args, **kwargs) if getattr(_current, "layout", None) is None else None
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, mask)
+
+
+def adopt(model: nn.Module) -> None:
+    """Let a transformers model that runs with "sdpa" compute packed rows too."""
+    register()
+    with _registration:
+        if model.config._attn_implementation == "sdpa":
+            model.set_attn_implementation(NAME)
+
+
+def packed_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: PackedLayout,
+    *,
+    scale: float | None = None,
+    window: int | None = None,
+    is_causal: bool = False,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Scaled dot-product attention in which every token sees the tokens of its own row only.
+
+    Args:
+        query: Packed queries, (1, H, T, D).
+        key: Packed keys, (1, H or fewer, T, D); fewer heads are shared by groups of queries.
+        value: Packed values, as the keys.
+        layout: Where the rows lie.
+        scale: Factor on the scores; None for 1 / sqrt(D).
+        window: A token sees those less than this many positions away; None for the whole row.
+        is_causal: Whether a token sees only itself and those before it.
+        bias: Added to the scores, (1, H, L, L) with L at least the longest row; its corner serves shorter rows.
+
+    Returns:
+        (1, T, H, D).
+    """
+    if query.is_cuda and bias is None and query.dtype in (torch.float16, torch.bfloat16):
+        kernel = varlen_kernel()
+        if kernel is not None:
+            return _by_kernel(kernel, query, key, value, layout, scale, window, is_causal)
+    heads, total, size = query.shape[1:]
+    if key.shape[1] != heads:
+        share = heads // key.shape[1]
+        key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
+    output = query.new_empty(total, heads, size)
+    for start, count, length in layout.groups:
+        stop = start + count * length
+
+        def rows(states: Tensor, start: int = start, stop: int = stop, count: int = count) -> Tensor:
+            return states[0, :, start:stop].unflatten(1, (count, -1)).transpose(0, 1)  # (rows, H, length, D)
+
+        if length == 0:
+            continue
+        mask = None if bias is None else bias[:, :, :length, :length]
+        if window is not None and length > window:
+            mask = window_mask(length, window, is_causal, query.device)
+        seen = F.scaled_dot_product_attention(
+            rows(query),
+            rows(key),
+            rows(value),
+            attn_mask=mask,
+            is_causal=is_causal and mask is None and length > 1,
+            scale=scale,
+        )
+        output[start:stop].view(count, length, heads, size).copy_(seen.transpose(1, 2))
+    return output[None]
+
+
+def window_mask(length: int, window: int, is_causal: bool, device: torch.device) -> Tensor:
+    """Which positions see which, (length, length), true where they do."""
+    position = torch.arange(length, device=device)
+    distance = position[:, None] - position[None, :]
+    return (distance >= 0) & (distance < window) if is_causal else distance.abs() < window
+
+
+@lru_cache(maxsize=1)
+def varlen_kernel() -> Any:
+    """PyTorch's variable-length attention where this release has it (2.10 and later), else None."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
+
+
+def _by_kernel(
+    kernel: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: PackedLayout,
+    scale: float | None,
+    window: int | None,
+    is_causal: bool,
+) -> Tensor:
+    reach = -1 if window is None else window - 1
+    starts = layout.cumulative(query.device)
+    flat = [states[0].transpose(0, 1).contiguous() for states in (query, key, value)]  # (T, H, D)
+    output = kernel(
+        *flat,
+        starts,
+        starts,
+        layout.longest,
+        layout.longest,
+        scale=scale,
+        window_size=(reach, 0 if is_causal else reach),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return output[None]

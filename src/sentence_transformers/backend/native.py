@@ -1,0 +1,219 @@
+"""A leaner forward for the encoders that make up most models in use.
+
+BERT, RoBERTa and its relatives, ELECTRA, DistilBERT and MPNet are one architecture with the parts under
+different names: tables below say where each family keeps them. The forward computes packed rows straight
+from the transformers module's own weights (nothing is copied, so a changed weight is simply used), without
+masks, and reuses its buffers. It serves a model only when it is exactly of a known class, evaluated without
+gradients, and nothing (a hook, an adapter, another layer type) has been put into it; `forward_of` says so
+anew at every call, and everything else is left to transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sentence_transformers.backend.attention import packed_attention
+from sentence_transformers.inputs.packing import PackedLayout
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where an architecture keeps its parts: paths from the model, and from each layer."""
+
+    layers: str = "encoder.layer"
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    value: str = "attention.self.value"
+    attended: str = "attention.output.dense"
+    attended_norm: str = "attention.output.LayerNorm"
+    widened: str = "intermediate.dense"
+    narrowed: str = "output.dense"
+    narrowed_norm: str = "output.LayerNorm"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (
+            self.query,
+            self.key,
+            self.value,
+            self.attended,
+            self.attended_norm,
+            self.widened,
+            self.narrowed,
+            self.narrowed_norm,
+        )
+
+
+BERT = Family()
+DISTILBERT = Family(
+    layers="transformer.layer",
+    query="attention.q_lin",
+    key="attention.k_lin",
+    value="attention.v_lin",
+    attended="attention.out_lin",
+    attended_norm="sa_layer_norm",
+    widened="ffn.lin1",
+    narrowed="ffn.lin2",
+    narrowed_norm="output_layer_norm",
+)
+MPNET = Family(
+    query="attention.attn.q",
+    key="attention.attn.k",
+    value="attention.attn.v",
+    attended="attention.attn.o",
+    attended_norm="attention.LayerNorm",
+)
+
+FAMILIES: dict[str, Family] = {
+    "bert.modeling_bert.BertModel": BERT,
+    "roberta.modeling_roberta.RobertaModel": BERT,
+    "xlm_roberta.modeling_xlm_roberta.XLMRobertaModel": BERT,
+    "camembert.modeling_camembert.CamembertModel": BERT,
+    "electra.modeling_electra.ElectraModel": BERT,
+    "distilbert.modeling_distilbert.DistilBertModel": DISTILBERT,
+    "mpnet.modeling_mpnet.MPNetModel": MPNET,
+}
+"""The classes served, by their path below `transformers.models`."""
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": lambda states: torch.ops.aten.gelu_(states),
+    "gelu_new": lambda states: torch.ops.aten.gelu_(states, approximate="tanh"),
+    "gelu_pytorch_tanh": lambda states: torch.ops.aten.gelu_(states, approximate="tanh"),
+    "relu": torch.relu_,
+}
+"""Activation functions by transformers' name, each overwriting its argument."""
+
+
+def family_of(model: nn.Module) -> Family | None:
+    """The family of a transformers model, or None when it is not exactly of a known class."""
+    kind = type(model)
+    return FAMILIES.get(f"{kind.__module__}.{kind.__qualname__}".removeprefix("transformers.models."))
+
+
+def serves(model: nn.Module) -> bool:
+    """Whether the model's class and configuration are ones that this forward computes."""
+    config: Any = model.config
+    return (
+        family_of(model) is not None
+        and getattr(config, "hidden_act", getattr(config, "activation", None)) in ACTIVATIONS
+        and not getattr(config, "is_decoder", False)
+        and getattr(config, "position_embedding_type", "absolute") in ("absolute", None)
+        and not getattr(model, "hf_device_map", None)
+    )
+
+
+def runs(model: nn.Module) -> bool:
+    """Whether this forward can run the model as it stands: evaluated, with plain layers and no hooks."""
+    return (
+        not model.training
+        and serves(model)
+        and not model._forward_hooks
+        and not model._forward_pre_hooks
+        and all(map(untouched, layers_of(model)))
+    )
+
+
+def layers_of(model: nn.Module) -> list[tuple[Any, ...]]:
+    """The parts of each layer, in the order of `Family.parts`."""
+    family = family_of(model)
+    assert family is not None
+    parts = attrgetter(*family.parts)
+    return [parts(layer) for layer in attrgetter(family.layers)(model)]
+
+
+def forward_of(model: nn.Module) -> Callable[..., Tensor] | None:
+    """Our forward over packed rows for a transformers model as it stands, or None.
+
+    Returns:
+        A function of the layout, `input_ids` (1, T), `position_ids` (1, T) and perhaps `token_type_ids`
+        (1, T), which gives the last hidden states (1, T, D).
+    """
+    if torch.is_grad_enabled() or torch.is_autocast_enabled(model.device.type) or not runs(model):
+        return None
+    layers = layers_of(model)
+    heads = getattr(model.config, "num_attention_heads", None) or model.config.n_heads
+
+    def forward(
+        layout: PackedLayout, input_ids: Tensor, position_ids: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        states = embed(model, input_ids[0], position_ids[0], None if token_type_ids is None else token_type_ids[0])
+        activation = ACTIVATIONS[getattr(model.config, "hidden_act", None) or model.config.activation]
+        return run_layers(states, layers, heads, activation, layout, position_bias(model, layout))[None]
+
+    return forward
+
+
+PLAIN = {nn.Linear, nn.LayerNorm}
+
+
+def untouched(parts: tuple[nn.Module, ...]) -> bool:
+    """Whether the parts of a layer are plain layers without hooks (an adapter replaces or hooks them)."""
+    return all(type(part) in PLAIN and not part._forward_hooks and not part._forward_pre_hooks for part in parts)
+
+
+def embed(model: Any, tokens: Tensor, positions: Tensor, kinds: Tensor | None) -> Tensor:
+    """Embeddings of packed tokens before the first layer, (T, D)."""
+    parts = model.embeddings
+    states = F.embedding(tokens, parts.word_embeddings.weight)
+    if hasattr(parts, "token_type_embeddings"):
+        table = parts.token_type_embeddings.weight
+        states = states.add_(table[0]) if kinds is None else states.add_(F.embedding(kinds, table))
+    states = states.add_(F.embedding(positions, parts.position_embeddings.weight))
+    norm = parts.LayerNorm
+    states = F.layer_norm(states, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    if hasattr(model, "embeddings_project"):
+        states = F.linear(states, model.embeddings_project.weight, model.embeddings_project.bias)
+    return states
+
+
+def position_bias(model: Any, layout: PackedLayout) -> Tensor | None:
+    """What the positions add to the attention scores, (1, H, L, L) for the longest row; None for nothing."""
+    if family_of(model) is not MPNET:
+        return None
+    # It depends on distances only, so shorter rows use its upper left corner.
+    weight = model.encoder.relative_attention_bias.weight
+    return model.encoder.compute_position_bias(weight.new_empty(1, layout.longest, 1))
+
+
+def run_layers(
+    states: Tensor,
+    layers: list[Any],
+    heads: int,
+    activation: Callable[[Tensor], Tensor],
+    layout: PackedLayout,
+    bias: Tensor | None,
+) -> Tensor:
+    """Run packed states (T, D) through the layers, overwriting them."""
+    total, width = states.shape
+    size = width // heads
+    # Buffers that are used in every layer: fresh ones of this size cost as much as some of the arithmetic.
+    query, key, value = (states.new_empty(total, width) for _ in range(3))
+    wide = states.new_empty(total, layers[0][5].out_features) if layers else states
+    for q, k, v, attended, attended_norm, widened, narrowed, narrowed_norm in layers:
+        split = [
+            linear(states, part, buffer).view(1, total, heads, size).transpose(1, 2)
+            for part, buffer in ((q, query), (k, key), (v, value))
+        ]
+        seen = packed_attention(*split, layout, bias=bias).view(total, width)
+        states = norm(linear(seen, attended, query).add_(states), attended_norm)
+        inner = activation(linear(states, widened, wide))
+        states = norm(linear(inner, narrowed, query).add_(states), narrowed_norm)
+    return states
+
+
+def linear(states: Tensor, part: Any, buffer: Tensor) -> Tensor:
+    """A linear layer whose result overwrites a buffer, (T, out)."""
+    if part.bias is None:
+        return torch.mm(states, part.weight.t(), out=buffer)
+    return torch.addmm(part.bias, states, part.weight.t(), out=buffer)
+
+
+def norm(states: Tensor, part: Any) -> Tensor:
+    return F.layer_norm(states, part.normalized_shape, part.weight, part.bias, part.eps)

@@ -1,0 +1,616 @@
+"""What models of every kind are: a sequence of modules that is loaded, saved, moved and asked.
+
+A kind (dense, sparse, …) adds what its embeddings are and how they compare. How parts are read and written
+stands in `loading.py` and `saving.py`, adapters in `adapters.py`, the encode loop in `inference/`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from typing_extensions import Self
+
+from sentence_transformers.arguments import accepts_older_names
+from sentence_transformers.encoder.adapters import PeftAdapterMixin
+from sentence_transformers.encoder.loading import LoadedModel, load_model, read_model_config, without_missing
+from sentence_transformers.encoder.saving import installed_versions, publish, save_model
+from sentence_transformers.inference.memory import TokenBudget
+from sentence_transformers.inference.prompts import check_prompt_name
+from sentence_transformers.inference.tokens import RawSource, RowSource, Source
+from sentence_transformers.inference.workers import Pool, start_pool, stop_pool
+from sentence_transformers.inputs.packing import PackedLayout
+from sentence_transformers.inputs.routed import is_routed
+from sentence_transformers.inputs.tokens import is_token_ids
+from sentence_transformers.modules.base import InputModule, RowInputModule
+from sentence_transformers.storage.environment import get_device_name
+from sentence_transformers.storage.hub import find_model
+from sentence_transformers.tensors.padding import repad_flattened_features
+
+logger = logging.getLogger(__name__)
+
+BACKENDS = ("torch", "onnx", "openvino")
+
+
+class BaseModel(nn.Sequential, PeftAdapterMixin):
+    """A sequence of modules with prompts, that can be saved, loaded and encoded with.
+
+    Args:
+        model_name_or_path: A folder, or the name of a model: in the local cache, on the hub, or in an
+            installed model package.
+        modules: The modules, in place of a name.
+        device: Where to put the model, such as "cpu" or "cuda:0"; None for the best there is.
+        prompts: Texts to put in front of inputs, by name.
+        default_prompt_name: Name of the prompt that is used when none is asked for.
+        cache_folder: Where downloaded files are kept.
+        trust_remote_code: Run Python code that comes with the model.
+        revision: Branch, tag or commit of the repository.
+        local_files_only: Use no network.
+        token: Access token of the hub.
+        model_kwargs: Passed to the transformers model's `from_pretrained` (`dtype`, `attn_implementation`, …).
+        processor_kwargs: Passed to the tokenizer's `from_pretrained`.
+        config_kwargs: Passed to the configuration's `from_pretrained`.
+        model_card_data: What the model card says; None for what can be found out.
+        backend: What runs the transformer; "torch" in this release.
+
+    Raises:
+        ModelNotFoundError: If the model is nowhere (a FileNotFoundError and a ValueError).
+        ValueError: If arguments contradict each other, or the saved model is damaged.
+    """
+
+    model_type: str = "BaseModel"
+    default_huggingface_organization: str | None = None
+
+    @accepts_older_names(tokenizer_kwargs="processor_kwargs", use_auth_token="token")
+    def __init__(
+        self,
+        model_name_or_path: str | None = None,
+        *,
+        modules: Iterable[nn.Module] | Mapping[str, nn.Module] | None = None,
+        device: str | None = None,
+        prompts: dict[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        cache_folder: str | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: bool | str | None = None,
+        model_kwargs: dict[str, Any] | None = None,
+        processor_kwargs: dict[str, Any] | None = None,
+        config_kwargs: dict[str, Any] | None = None,
+        model_card_data: Any = None,
+        backend: str = "torch",
+    ) -> None:
+        if backend not in BACKENDS:
+            raise ValueError(f"Unsupported backend {backend!r}. Pass 'torch', 'onnx' or 'openvino'.")
+        if modules is not None and model_name_or_path:
+            raise ValueError(
+                f"Both a model name ({model_name_or_path!r}) and modules are given, and the modules would be ignored. "
+                "Pass one of them."
+            )
+        self.backend = backend
+        self.trust_remote_code = trust_remote_code
+        base_model: str | None = None
+        if modules is not None:
+            loaded = LoadedModel(as_ordered(modules))
+        elif model_name_or_path:
+            folder = find_model(
+                str(model_name_or_path),
+                organization=self.default_huggingface_organization,
+                token=token,
+                cache_folder=cache_folder,
+                revision=revision,
+                local_files_only=local_files_only,
+            )
+            options = without_missing(
+                {
+                    "trust_remote_code": trust_remote_code,
+                    "local_files_only": local_files_only or None,
+                    "token": token,
+                    "cache_folder": cache_folder,
+                    "revision": revision,
+                    "model_kwargs": model_kwargs,
+                    "processor_kwargs": processor_kwargs,
+                    "config_kwargs": config_kwargs,
+                    "backend": backend,
+                }
+            )
+            loaded = self._load(folder, options)
+            base_model = str(model_name_or_path)
+        else:
+            loaded = LoadedModel(OrderedDict())
+        super().__init__(loaded.modules)
+        self.module_kwargs = loaded.module_kwargs
+        self._model_config = dict(loaded.config)
+        self._model_card_data = model_card_data
+        self._base_model_name = base_model
+        self._revision = revision
+        self._local_files_only = local_files_only
+
+        saved_prompts = loaded.config.get("prompts") or {}
+        self.prompts: dict[str, str] = {"query": "", "document": "", **saved_prompts, **(prompts or {})}
+        self.default_prompt_name: str | None = default_prompt_name or loaded.config.get("default_prompt_name")
+        if self.default_prompt_name is not None:
+            check_prompt_name("Default prompt name", self.default_prompt_name, self.prompts)
+            logger.warning(
+                "The prompt %r is put in front of every text. Pass prompt='' to encode without it.",
+                self.default_prompt_name,
+            )
+        self._target_device = torch.device(get_device_name() if device is None else device)
+        self._budgets: dict[str, TokenBudget] = {}
+        if not getattr(self.transformers_model, "hf_device_map", None):
+            self.to(self._target_device)
+        self.eval()
+        for part in self:
+            if hasattr(part, "on_model_ready"):
+                part.on_model_ready(self)
+
+    def _load(self, folder: Path, options: dict[str, Any]) -> LoadedModel:
+        """Load a saved model, or make one from a plain checkpoint."""
+        if (folder / "modules.json").is_file():
+            return load_model(folder, options)
+        if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no model: there is neither a modules.json nor a config.json in it."
+            )
+        return LoadedModel(self._default_modules(folder, options), {}, read_model_config(folder))
+
+    def _default_modules(self, folder: Path, options: dict[str, Any]) -> OrderedDict[str, nn.Module]:
+        """The modules of a model of this kind made from a plain transformers checkpoint."""
+        raise NotImplementedError
+
+    # -- what the model is made of -----------------------------------------------------------------------
+
+    def _first_module(self) -> Any:
+        return next(iter(self._modules.values()))
+
+    def _last_module(self) -> Any:
+        return next(reversed(self._modules.values()))
+
+    @property
+    def transformers_model(self) -> Any:
+        """The first transformers model among the modules, or None."""
+        for part in self.modules():
+            model = part._modules.get("auto_model")
+            if model is not None:
+                return model
+        return None
+
+    @property
+    def config(self) -> Any:
+        """The transformers configuration, or None for a model without a transformer."""
+        return getattr(self.transformers_model, "config", None)
+
+    @config.setter
+    def config(self, value: Any) -> None:
+        if self.transformers_model is None:
+            raise AttributeError("This model has no transformer whose configuration could be set.")
+        self.transformers_model.config = value
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the first module."""
+        return self._first_module().tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, value: Any) -> None:
+        self._first_module().tokenizer = value
+
+    @property
+    def processor(self) -> Any:
+        """What prepares inputs: the first module's processor, or else its tokenizer."""
+        first = self._first_module()
+        return getattr(first, "processor", None) or getattr(first, "tokenizer", None)
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Tokens that are kept of each input; longer ones are cut."""
+        return self._first_module().max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        self._first_module().max_seq_length = value
+
+    def get_max_seq_length(self) -> int | None:
+        """Tokens that are kept of each input, or None for a model without that notion."""
+        return getattr(self._first_module(), "max_seq_length", None)
+
+    @property
+    def modalities(self) -> list[Any]:
+        """Kinds of input the model takes, such as "text" and "image"."""
+        return list(getattr(self._first_module(), "modalities", ["text"]))
+
+    def supports(self, modality: Any) -> bool:
+        """Whether the model takes a kind of input; a tuple asks for all of its kinds."""
+        known = self.modalities
+        if modality in known:
+            return True
+        return isinstance(modality, tuple) and all(one in known for one in modality)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return self._target_device
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Type of the model's weights, or None for a model without floating-point weights."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.is_floating_point():
+                return tensor.dtype
+        return None
+
+    def get_backend(self) -> str:
+        """What runs the transformer: "torch", "onnx" or "openvino"."""
+        return self.backend
+
+    def get_model_kwargs(self) -> list[str]:
+        """Names of further arguments that `encode` hands to single modules."""
+        names: dict[str, None] = {}
+        for name, part in self.named_children():
+            names.update(dict.fromkeys(self.module_kwargs.get(name, [])))
+            names.update(dict.fromkeys(sorted(getattr(part, "forward_kwargs", ()))))
+        return list(names)
+
+    @property
+    def model_card_data(self) -> Any:
+        """What the model card says; made when first asked for."""
+        if self._model_card_data is None:
+            self._model_card_data = self._new_model_card_data()
+        return self._model_card_data
+
+    @model_card_data.setter
+    def model_card_data(self, value: Any) -> None:
+        self._model_card_data = value
+
+    def _new_model_card_data(self) -> Any:
+        from sentence_transformers.model_card.data import BaseModelCardData
+
+        return BaseModelCardData(local_files_only=self._local_files_only)
+
+    # -- running -----------------------------------------------------------------------------------------
+
+    def forward(self, input: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Run features through all modules.
+
+        Args:
+            input: From `preprocess` or `tokenize`.
+            **kwargs: Handed to those modules that want them.
+
+        Returns:
+            The features with what the modules added, such as `token_embeddings` and `sentence_embedding`.
+        """
+        for name, part in self.named_children():
+            if PackedLayout.read(input) is not None and not getattr(part, "reads_packed", False):
+                input = repad_flattened_features(input)
+            wanted = {*self.module_kwargs.get(name, ()), *getattr(part, "forward_kwargs", ())}
+            accepted = {key: value for key, value in kwargs.items() if key in wanted}
+            input = part(input, **accepted)
+        return input
+
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Turn inputs into the features of one padded batch.
+
+        Args:
+            inputs: A list of inputs.
+            prompt: Put in front of every text.
+            **kwargs: Settings of the first module.
+        """
+        first = self._first_module()
+        prepare = getattr(first, "preprocess", None)
+        if prepare is None or (isinstance(first, InputModule) and overrides(type(first), "tokenize", "preprocess")):
+            prepare = first.tokenize
+            if prompt:
+                inputs = [prompt + item for item in inputs]
+        elif prompt:
+            kwargs["prompt"] = prompt
+        return prepare(inputs, **accepted_by(prepare, kwargs))
+
+    def tokenize(self, texts: list[Any], **kwargs: Any) -> dict[str, Any]:
+        """Older name of `preprocess`."""
+        first = self._first_module()
+        if hasattr(first, "tokenize"):
+            return first.tokenize(texts, **accepted_by(first.tokenize, kwargs))
+        return first.preprocess(texts, **accepted_by(first.preprocess, kwargs))
+
+    def is_singular_input(self, inputs: Any) -> bool:
+        """Whether this is one input rather than a collection of inputs."""
+        if isinstance(inputs, (str, dict)) or is_token_ids(inputs):
+            return True
+        return not hasattr(inputs, "__iter__") or hasattr(inputs, "get_format_mimetype")
+
+    def _source(self, inputs: Sequence[Any], *, packed: bool, prompt: str | None, **kwargs: Any) -> Source:
+        """How the engine reads these inputs: as rows if the first module makes rows of them."""
+        first = self._first_module()
+        if isinstance(first, RowInputModule) and not self._customises_inputs() and reads_as_rows(inputs[0]):
+            sample = first.read_rows(inputs[:1], prompt=prompt, **kwargs)
+            if sample is not None:
+                packs = packed and first.can_pack
+                return RowSource(first, packed=packs, device=self.device, prompt=prompt, **kwargs)
+        return RawSource(lambda items: self.preprocess(items, prompt=prompt, **kwargs))
+
+    def _customises_inputs(self) -> bool:
+        """Whether a subclass, or a custom first module, prepares inputs its own way."""
+        first = type(self._first_module())
+        return (
+            type(self).tokenize is not BaseModel.tokenize
+            or type(self).preprocess is not BaseModel.preprocess
+            or (not first.__module__.startswith("sentence_transformers.") and overrides_rows(first))
+        )
+
+    def _budget(self) -> TokenBudget:
+        """The token budget of the device the model is on, shared by all calls."""
+        device = self.device
+        return self._budgets.setdefault(str(device), TokenBudget(device))
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Trade time for memory in training; see the method of the same name in transformers."""
+        if self.transformers_model is not None:
+            self.transformers_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
+
+    def clear_placement_cache(self) -> None:
+        """Forget what was prepared for the place the model was in."""
+        self._budgets.clear()
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move or convert the model; see `torch.nn.Module.to`."""
+        return super().to(*args, **kwargs)
+
+    def cpu(self) -> Self:
+        """Move the model to the CPU."""
+        return super().cpu()
+
+    def cuda(self, device: int | torch.device | None = None) -> Self:
+        """Move the model to a GPU."""
+        return super().cuda(device)
+
+    def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:
+        """Run an evaluator on the model.
+
+        Args:
+            evaluator: Called with the model and the folder.
+            output_path: Folder for its files; made if need be.
+
+        Returns:
+            What the evaluator returns: a number, or numbers by name.
+        """
+        if output_path is not None:
+            Path(output_path).mkdir(parents=True, exist_ok=True)
+        return evaluator(self, output_path)
+
+    # -- several processes -------------------------------------------------------------------------------
+
+    def start_multi_process_pool(self, target_devices: list[str] | None = None) -> Pool:
+        """Start worker processes that encode, each with a copy of the model.
+
+        Args:
+            target_devices: One device for each worker; None for all GPUs, or four workers on the CPU.
+
+        Returns:
+            The pool, with `input`, `output` and `processes`; pass it to `encode(…, pool=…)`.
+        """
+        return start_pool(self, target_devices, type(self)._multi_process_worker)
+
+    @staticmethod
+    def stop_multi_process_pool(pool: Pool) -> None:
+        """End the workers of a pool."""
+        stop_pool(pool)
+
+    @staticmethod
+    def _multi_process_worker(device: str, model: Any, inputs: Any, outputs: Any) -> None:
+        raise NotImplementedError
+
+    # -- files -------------------------------------------------------------------------------------------
+
+    def _config_to_save(self) -> dict[str, Any]:
+        """The settings that are saved with the model."""
+        return {
+            "__version__": installed_versions(),
+            "model_type": self.model_type,
+            "prompts": self.prompts,
+            "default_prompt_name": self.default_prompt_name,
+        }
+
+    def save(
+        self,
+        path: str,
+        model_name: str | None = None,
+        create_model_card: bool = True,
+        train_datasets: list[str] | None = None,
+        safe_serialization: bool = True,
+    ) -> None:
+        """Save the model into a folder that every release can load.
+
+        Args:
+            path: The folder; made if need be. It changes only once everything has been written.
+            model_name: Name of the model on its card.
+            create_model_card: Write a README.md about the model.
+            train_datasets: Names of data sets for the card.
+            safe_serialization: True for safetensors, False for PyTorch's own format.
+        """
+        if path is None:
+            raise ValueError("path=None: pass the folder to save the model into.")
+        save_model(
+            path,
+            OrderedDict(self.named_children()),
+            module_kwargs=self.module_kwargs,
+            config=self._config_to_save(),
+            card=self._card(path, model_name, train_datasets) if create_model_card else None,
+            safe_serialization=safe_serialization,
+        )
+
+    def save_pretrained(
+        self,
+        path: str,
+        model_name: str | None = None,
+        create_model_card: bool = True,
+        train_datasets: list[str] | None = None,
+        safe_serialization: bool = True,
+    ) -> None:
+        """Save the model; another name of `save`."""
+        self.save(path, model_name, create_model_card, train_datasets, safe_serialization)
+
+    def _card(self, path: str, model_name: str | None, train_datasets: list[str] | None) -> str | None:
+        """Text of the model card; None if it could not be written."""
+        from sentence_transformers.model_card.card import generate_model_card
+
+        data = self.model_card_data
+        if model_name and not data.model_name:
+            data.model_name = model_name
+            if "/" in model_name and hasattr(data, "set_model_id"):
+                data.set_model_id(model_name)
+        if train_datasets:
+            data.train_datasets = data.train_datasets or [{"name": name} for name in train_datasets]
+        del path
+        return generate_model_card(self)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        token: str | None = None,
+        private: bool | None = None,
+        safe_serialization: bool = True,
+        commit_message: str | None = None,
+        local_model_path: str | None = None,
+        exist_ok: bool = False,
+        replace_model_card: bool = False,
+        train_datasets: list[str] | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
+        """Upload the model to the hub.
+
+        Args:
+            repo_id: Name of the repository, such as "owner/model"; made if need be.
+            token: Access token; None for the one that is logged in.
+            private: Whether a new repository is private.
+            safe_serialization: True for safetensors, False for PyTorch's own format.
+            commit_message: Message of the commit.
+            local_model_path: Upload this folder as it is, instead of saving the model.
+            exist_ok: Whether the repository may exist already.
+            replace_model_card: Write the card anew even if the repository has one.
+            train_datasets: Names of data sets for the card.
+            revision: Branch to commit to.
+            create_pr: Open a pull request instead of committing.
+
+        Returns:
+            Address of the commit.
+        """
+        return publish(
+            self,
+            repo_id,
+            token=token,
+            private=private,
+            safe_serialization=safe_serialization,
+            commit_message=commit_message,
+            local_model_path=local_model_path,
+            exist_ok=exist_ok,
+            replace_model_card=replace_model_card,
+            train_datasets=train_datasets,
+            revision=revision,
+            create_pr=create_pr,
+        )
+
+    def save_to_hub(
+        self,
+        repo_id: str,
+        organization: str | None = None,
+        token: str | None = None,
+        private: bool | None = None,
+        safe_serialization: bool = True,
+        commit_message: str = "Add new model.",
+        local_model_path: str | None = None,
+        exist_ok: bool = False,
+        replace_model_card: bool = False,
+        train_datasets: list[str] | None = None,
+    ) -> str:
+        """Deprecated; use `push_to_hub`. `organization` is put in front of a name without an owner."""
+        logger.warning("save_to_hub is deprecated and will go; use push_to_hub.")
+        if organization:
+            owner, _, name = repo_id.rpartition("/")
+            if owner not in ("", organization):
+                raise ValueError(f"organization={organization!r} contradicts repo_id={repo_id!r}. Leave it out.")
+            repo_id = f"{organization}/{name}"
+        return self.push_to_hub(
+            repo_id=repo_id,
+            token=token,
+            private=private,
+            safe_serialization=safe_serialization,
+            commit_message=commit_message,
+            local_model_path=local_model_path,
+            exist_ok=exist_ok,
+            replace_model_card=replace_model_card,
+            train_datasets=train_datasets,
+        )
+
+    @classmethod
+    def _from_folder(cls, input_path: str) -> Self:
+        return cls(input_path)
+
+
+def as_ordered(modules: Iterable[nn.Module] | Mapping[str, nn.Module]) -> OrderedDict[str, nn.Module]:
+    """Modules by name, in order; those that come without names are numbered.
+
+    Raises:
+        ValueError: If there are none, or one is not a torch module.
+    """
+    if isinstance(modules, Mapping):
+        ordered = OrderedDict(modules)
+    elif isinstance(modules, nn.Module) and not isinstance(modules, (nn.Sequential, nn.ModuleList)):
+        raise ValueError(f"modules is a single {type(modules).__name__}. Pass a list: modules=[...].")
+    else:
+        ordered = OrderedDict((str(number), module) for number, module in enumerate(modules))
+    if not ordered:
+        raise ValueError("modules is empty: a model needs at least one module.")
+    for name, module in ordered.items():
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"Module {name} is {type(module).__name__}, which is not a torch.nn.Module.")
+    return ordered
+
+
+def accepted_by(function: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Those keyword arguments that a callable takes."""
+    if not kwargs:
+        return kwargs
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return kwargs
+    return {key: value for key, value in kwargs.items() if key in parameters}
+
+
+def overrides(kind: type, name: str, other: str) -> bool:
+    """Whether a class defines `name` nearer to itself than `other`."""
+    for base in kind.__mro__:
+        if name in vars(base):
+            return other not in vars(base)
+        if other in vars(base):
+            return False
+    return False
+
+
+def overrides_rows(kind: type) -> bool:
+    """Whether a custom input module prepares inputs its own way, without making rows of them."""
+    for base in kind.__mro__:
+        own = vars(base)
+        if "read_rows" in own:
+            return False
+        if "tokenize" in own or "preprocess" in own:
+            return True
+    return True
+
+
+def reads_as_rows(item: Any) -> bool:
+    """Whether an input can become a row of tokens: a text, a pair, a routed text, token ids."""
+    if isinstance(item, str) or is_routed(item) or is_token_ids(item):
+        return True
+    return isinstance(item, (list, tuple)) and all(isinstance(part, str) for part in item)

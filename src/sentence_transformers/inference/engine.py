@@ -1,0 +1,164 @@
+"""The loop that every kind of model encodes with.
+
+    inputs → windows, tokenised ahead → batches by true length → forward → finish → sink
+
+The engine owns order, batching, progress, and what happens when memory runs out; a model hands in how to
+read inputs, how to run a batch and how to finish it. It may be called from many threads at once: all
+state of a call is in the call.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sentence_transformers.inference.memory import TokenBudget, is_out_of_memory, release_memory
+from sentence_transformers.inference.plan import (
+    WINDOW_CHARACTERS,
+    WINDOW_ROWS,
+    character_count,
+    plan_batches,
+    windows,
+)
+from sentence_transformers.inference.sinks import Sink
+from sentence_transformers.inference.tokens import Source, ahead
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """How one call computes its batches.
+
+    `forward` runs the model on the features of a batch that lie on `device`; `finish` makes of its output
+    what the sink takes. `budget` is shared by all calls on the model. `max_rows` limits a batch.
+    """
+
+    source: Source
+    forward: Callable[[dict[str, Any]], dict[str, Any]]
+    finish: Callable[[dict[str, Any]], Any]
+    device: torch.device
+    budget: TokenBudget
+    max_rows: int | None = None
+    show_progress_bar: bool = False
+
+
+def run(job: Job, inputs: Sequence[Any], sink: Sink) -> None:
+    """Compute every input once and write the results to their places in the sink."""
+    first = first_occurrences(inputs)
+    numbers: Sequence[int] = range(len(inputs)) if first is None else np.flatnonzero(first == np.arange(len(first)))
+    if len(numbers) == 1:
+        stretches = [(0, 1)]
+    else:
+        sizes = [character_count(inputs[number]) for number in numbers]
+        stretches = list(windows(sizes, max_rows=WINDOW_ROWS, max_size=WINDOW_CHARACTERS))
+
+    def read(stretch: tuple[int, int]) -> tuple[Sequence[int], Any]:
+        chosen = numbers[stretch[0] : stretch[1]]
+        return chosen, job.source.read([inputs[number] for number in chosen])
+
+    with progress_bar(len(inputs), shown=job.show_progress_bar) as bar, torch.inference_mode():
+        bar.update(len(inputs) - len(numbers))
+        for chosen, rows in ahead(read, stretches):
+            lengths = rows.lengths
+            batches = plan_batches(
+                lengths, max_tokens=job.budget.tokens, max_rows=job.max_rows, packed=job.source.packed
+            )
+            for batch in batches:
+                compute(job, rows, batch, chosen, lengths, sink)
+                bar.update(len(batch))
+    if first is not None:
+        sink.repeat(first)
+
+
+def compute(
+    job: Job, rows: Any, batch: Sequence[int], numbers: Sequence[int], lengths: Sequence[int], sink: Sink
+) -> None:
+    """Run one batch; if memory runs out, run it in halves and keep later batches smaller."""
+    try:
+        features = to_device(job.source.collate(rows.take(batch)), job.device)
+        results = job.finish(job.forward(features))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(batch) == 1:
+            raise MemoryError(
+                f"One input of {lengths[batch[0]]} tokens does not fit into the memory of {job.device} by itself. "
+                "Lower model.max_seq_length, load the model in half precision, or use a device with more memory."
+            ) from error
+        failed = sum(lengths[row] for row in batch)
+    else:
+        sink.put([numbers[row] for row in batch], results)
+        return
+    # Here the error and the frames it held on to are gone, and with them the tensors of the failed batch.
+    release_memory(job.device)
+    job.budget.lower(failed)
+    logger.warning(
+        "Out of memory on %s with a batch of %d tokens; going on with at most %d.",
+        job.device,
+        failed,
+        job.budget.tokens,
+    )
+    middle = len(batch) // 2
+    for half in (batch[:middle], batch[middle:]):
+        compute(job, rows, half, numbers, lengths, sink)
+
+
+def first_occurrences(inputs: Sequence[Any]) -> np.ndarray | None:
+    """For each text the number of the first one equal to it, (n,); None when all differ or are no texts."""
+    if len(inputs) < 2 or not isinstance(inputs[0], str):
+        return None
+    seen: dict[Any, int] = {}
+    first = np.empty(len(inputs), dtype=np.int64)
+    for number, text in enumerate(inputs):
+        if not isinstance(text, str):
+            return None
+        first[number] = seen.setdefault(text, number)
+    return None if len(seen) == len(inputs) else first
+
+
+def to_device(features: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Move the tensors of a batch to a device, without waiting for the copy where that is possible."""
+    if device.type == "cpu":
+        return features
+    moved = {}
+    for name, value in features.items():
+        if isinstance(value, Tensor):
+            if device.type == "cuda" and value.device.type == "cpu":
+                value = value.pin_memory()
+            value = value.to(device, non_blocking=True)
+        moved[name] = value
+    return moved
+
+
+class _NoBar:
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        pass
+
+    def update(self, texts: int) -> None:
+        pass
+
+
+def progress_bar(texts: int, *, shown: bool) -> Any:
+    """A bar that counts texts, or something that looks like one and shows nothing."""
+    if not shown:
+        return _NoBar()
+    from tqdm.auto import tqdm
+
+    return tqdm(total=texts, desc="Encoding", unit="text", unit_scale=True, smoothing=0.1)
+
+
+def wants_progress(show_progress_bar: bool | None) -> bool:
+    """Whether to show progress: as asked, else when the library's logger reports at INFO or below."""
+    if show_progress_bar is not None:
+        return bool(show_progress_bar)
+    return logging.getLogger("sentence_transformers").getEffectiveLevel() in (logging.INFO, logging.DEBUG)

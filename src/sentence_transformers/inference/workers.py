@@ -1,0 +1,178 @@
+"""Encoding in several processes.
+
+Each worker holds a copy of the model on its device, takes chunks of inputs off a queue and puts results on
+another. A worker that raises sends its traceback, one that dies is noticed: the caller gets an exception,
+never a wait without end. Results carry the number of their request, so that calls that share a pool do not
+mix. Nothing here knows how a chunk is computed.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing as mp
+import os
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+CHUNKS_PER_WORKER = 10
+"""Chunks a worker gets when nobody says how large they should be: many enough to even out their pace."""
+
+LARGEST_CHUNK = 5000
+
+CPU_WORKERS = 4
+
+Pool = dict[str, Any]
+
+
+def start_pool(model: Any, devices: Sequence[str] | None, target: Callable[..., None]) -> Pool:
+    """Start one worker process for each device.
+
+    Args:
+        model: The model; every worker gets a copy.
+        devices: Devices, one entry for each worker; None for all GPUs, or four CPU workers without any.
+        target: Called in each worker as `target(device, model, inputs, outputs)`.
+
+    Returns:
+        A dictionary with `input` and `output` (queues) and `processes`.
+
+    Raises:
+        ValueError: If the list of devices is empty.
+    """
+    devices = default_devices() if devices is None else list(devices)
+    if not devices:
+        raise ValueError("A pool needs at least one device. Pass for example ['cpu', 'cpu'] or ['cuda:0', 'cuda:1'].")
+    context = mp.get_context("spawn")
+    inputs, outputs = context.Queue(), context.Queue()
+    cpu_workers = sum(str(device) == "cpu" for device in devices)
+    processes = []
+    for device in devices:
+        process = context.Process(
+            target=_start_worker, args=(target, str(device), model, inputs, outputs, cpu_workers), daemon=True
+        )
+        process.start()
+        processes.append(process)
+    return {"input": inputs, "output": outputs, "processes": processes, "lock": threading.Lock(), "request": 0}
+
+
+def default_devices() -> list[str]:
+    """All GPUs of the machine, or four CPU workers if it has none."""
+    if torch.cuda.is_available():
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if hasattr(torch, "npu") and torch.npu.is_available():
+        return [f"npu:{number}" for number in range(torch.npu.device_count())]
+    return ["cpu"] * CPU_WORKERS
+
+
+def stop_pool(pool: Pool) -> None:
+    """End the workers of a pool and close its queues."""
+    for process in pool["processes"]:
+        process.terminate()
+    for process in pool["processes"]:
+        process.join()
+        process.close()
+    pool["processes"] = []
+    for name in ("input", "output"):
+        pool[name].cancel_join_thread()
+        pool[name].close()
+
+
+def run_in_pool(
+    pool: Pool,
+    inputs: Sequence[Any],
+    options: dict[str, Any],
+    *,
+    chunk_size: int | None,
+    put: Callable[[Sequence[int], Any], None],
+    update: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Send inputs to the workers in chunks and hand over their results as they come.
+
+    Args:
+        pool: From `start_pool`.
+        inputs: All inputs.
+        options: Keyword arguments of the work on each chunk.
+        chunk_size: Inputs of a chunk; None for a size that gives every worker several.
+        put: Called with the numbers of a chunk's inputs and their results.
+        update: Called with the number of inputs that are done.
+
+    Raises:
+        RuntimeError: If a worker raised (with its traceback) or died, or the pool was stopped.
+    """
+    processes = pool["processes"]
+    if not processes:
+        raise RuntimeError("The pool has been stopped. Start a new one with model.start_multi_process_pool().")
+    if chunk_size is None:
+        chunk_size = min(math.ceil(len(inputs) / len(processes) / CHUNKS_PER_WORKER), LARGEST_CHUNK)
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size={chunk_size} sends nothing. Pass 1 or more, or None.")
+    with pool["lock"]:
+        pool["request"] += 1
+        request = pool["request"]
+        starts = range(0, len(inputs), chunk_size)
+        for start in starts:
+            pool["input"].put([(request, start), inputs[start : start + chunk_size], options])
+        for _ in starts:
+            (_, start), result = _next_result(pool, request)
+            numbers = range(start, min(start + chunk_size, len(inputs)))
+            put(numbers, result)
+            update(len(numbers))
+
+
+def _next_result(pool: Pool, request: int) -> tuple[tuple[int, int], Any]:
+    while True:
+        try:
+            key, result = pool["output"].get(timeout=1.0)
+        except queue.Empty:
+            dead = [process for process in pool["processes"] if not process.is_alive()]
+            if dead:
+                codes = [process.exitcode for process in dead]
+                stop_pool(pool)
+                raise RuntimeError(
+                    f"{len(dead)} worker process(es) died (exit codes {codes}). The pool "
+                    "was stopped. Out of memory is the usual reason; where the script starts the pool at its top "
+                    "level, move that under `if __name__ == '__main__':`."
+                ) from None
+            continue
+        if isinstance(result, WorkerFailure):
+            if key[0] == request:
+                raise RuntimeError(f"A worker process failed:\n{result.traceback}")
+            continue
+        if key[0] == request:  # leftovers of a request that failed are dropped
+            return key, result
+
+
+class WorkerFailure:
+    """What a worker sends in place of a result when its work raised."""
+
+    def __init__(self, text: str) -> None:
+        self.traceback = text
+
+
+def _start_worker(
+    target: Callable[..., None], device: str, model: Any, inputs: Any, outputs: Any, cpu_workers: int
+) -> None:
+    if device == "cpu":
+        # Workers that each use every core only get in each other's way.
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(1, cpu_workers)))
+    target(device, model, inputs, outputs)
+
+
+def serve(work: Callable[[Any, dict[str, Any]], Any], inputs: Any, outputs: Any) -> None:
+    """Work on chunks off one queue until the process is ended, and put the results on the other.
+
+    Args:
+        work: Called with a chunk's inputs and options.
+        inputs: Queue of `[key, inputs, options]`.
+        outputs: Queue for `[key, result]`.
+    """
+    while True:
+        key, chunk, options = inputs.get()
+        try:
+            outputs.put([key, work(chunk, options)])
+        except Exception:
+            outputs.put([key, WorkerFailure(traceback.format_exc())])

@@ -1,0 +1,30 @@
+"""Collections of inputs, of whatever type, as a sequence.
+
+Lists stay as they are; arrays, columns of data sets, series and generators become lists. Nothing here
+looks at single inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def as_list(inputs: Any) -> Sequence[Any]:
+    """The inputs as a sequence that can be indexed.
+
+    Raises:
+        ValueError: If this is no collection of inputs.
+    """
+    if isinstance(inputs, (list, tuple)):
+        return inputs
+    if isinstance(inputs, (bytes, Mapping)) or not isinstance(inputs, Iterable):
+        raise ValueError(
+            f"Cannot encode {type(inputs).__name__}: unsupported input type. Pass a text, or a list of texts."
+        )
+    if hasattr(inputs, "ndim") and hasattr(inputs, "tolist"):
+        if inputs.ndim == 0:
+            return [inputs.item()]
+        if inputs.ndim == 1:
+            return inputs.tolist()
+    return list(inputs)

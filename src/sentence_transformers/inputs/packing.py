@@ -1,0 +1,76 @@
+"""Rows laid one after another, without padding.
+
+A batch of rows of different lengths is packed into one long row; `PackedLayout` says where each row
+starts and which neighbours have the same length, so that code above can treat those as an ordinary
+unpadded batch. Pure bookkeeping over lengths; nothing here knows about tokens or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROW_LENGTHS = "row_lengths"
+"""Key under which packed features carry the lengths as a plain list, so that no device is asked for them."""
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """Where each row of a packed batch lies. `lengths` are the tokens of each row, in order."""
+
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> PackedLayout:
+        return cls(tuple(lengths))
+
+    @classmethod
+    def read(cls, features: dict[str, Any]) -> PackedLayout | None:
+        """The layout of packed features, or None when the features are padded."""
+        if ROW_LENGTHS in features:
+            return cls.of(features[ROW_LENGTHS])
+        if "cu_seq_lens_q" in features:
+            return cls.of(features["cu_seq_lens_q"].diff().tolist())
+        return None
+
+    @cached_property
+    def total(self) -> int:
+        """Tokens of all rows together."""
+        return sum(self.lengths)
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(self.lengths, default=0)
+
+    @cached_property
+    def groups(self) -> list[tuple[int, int, int]]:
+        """Neighbouring rows of equal length: (first token, number of rows, length of each)."""
+        groups, start = [], 0
+        for length, rows in groupby(self.lengths):
+            count = len(list(rows))
+            groups.append((start, count, length))
+            start += count * length
+        return groups
+
+    def cumulative(self, device: torch.device | str | None = None) -> Tensor:
+        """Start of each row and the end of the last, (B + 1,) int32."""
+        return torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32, device=device)
+
+    def positions(self, offset: int = 0) -> Tensor:
+        """Position of each token within its row, counted from `offset`, (1, T)."""
+        return torch.cat(
+            [torch.arange(offset, offset + length).repeat(count) for _, count, length in self.groups]
+            or [torch.empty(0, dtype=torch.long)]
+        )[None]
+
+    def batches(self, flat: Tensor) -> Iterator[Tensor]:
+        """View flat tokens (T, …) as one unpadded batch (rows, length, …) for each group."""
+        for start, count, length in self.groups:
+            yield flat[start : start + count * length].reshape(count, length, *flat.shape[1:])

@@ -1,0 +1,495 @@
+"""The transformer as the first part of a model.
+
+Loads any text checkpoint that transformers can load, turns texts into rows of tokens, and runs the model
+over them, packed without padding where the architecture allows it and padded otherwise. What is known
+about single architectures stands in `architectures.py`, the text side in `text.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from sentence_transformers.arguments import accepts_older_names
+from sentence_transformers.backend import attention, native
+from sentence_transformers.inputs.packing import PackedLayout
+from sentence_transformers.inputs.rows import TokenRows
+from sentence_transformers.inputs.tokens import read_token_ids
+from sentence_transformers.modules.base import RowInputModule, locate
+from sentence_transformers.modules.transformer.architectures import (
+    ENCODERS_OF_PAIRS,
+    PACKABLE,
+    TASK_CLASSES,
+    TASK_OUTPUTS,
+    embedding_width,
+    position_offset,
+)
+from sentence_transformers.modules.transformer.settings import read_settings
+from sentence_transformers.modules.transformer.text import (
+    TextTokenizer,
+    fingerprint,
+    packed_features,
+    padded_features,
+)
+from sentence_transformers.storage.folder import write_json
+from sentence_transformers.tensors.padding import repad_flattened_features
+
+logger = logging.getLogger(__name__)
+
+TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+
+
+class Transformer(RowInputModule):
+    """A transformers model that gives an embedding for every token.
+
+    Args:
+        model_name_or_path: Folder or hub name of a transformers checkpoint.
+        max_seq_length: Tokens to keep of each input, special tokens included. None for the smaller of the
+            model's and the tokenizer's limit.
+        model_args: Passed to the model's `from_pretrained`; newer name `model_kwargs`.
+        tokenizer_args: Passed to the tokenizer's `from_pretrained`; newer name `processor_kwargs`.
+        config_args: Passed to the configuration's `from_pretrained`; newer name `config_kwargs`.
+        cache_dir: Where downloaded files are kept; newer name `cache_folder`.
+        do_lower_case: Lower-case texts before tokenising.
+        tokenizer_name_or_path: Where the tokenizer is, if not with the model.
+        backend: Only "torch" so far.
+        transformer_task: Which head to load: "feature-extraction", "fill-mask", "sequence-classification",
+            "text-generation".
+        processing_kwargs: Settings for the tokenizer's call; kept with the model.
+        modality_config: How each kind of input runs through the model; kept with the model.
+        module_output_name: Entry of the features the result goes to; None for the task's usual one.
+        unpad_inputs: Compute rows without padding: None where that is known to be exact, False never.
+        query_length: Tokens to keep of a query; None for `max_seq_length`.
+        document_length: Tokens to keep of a document; None for `max_seq_length`.
+        query_expansion: Settings of late-interaction models; kept with the model.
+    """
+
+    config_file_name: str = "sentence_bert_config.json"
+    config_keys: list[str] = [
+        "transformer_task",
+        "modality_config",
+        "module_output_name",
+        "processing_kwargs",
+        "unpad_inputs",
+        "query_length",
+        "document_length",
+        "query_expansion",
+    ]
+    save_in_root: bool = True
+    reads_packed: ClassVar[bool] = True
+
+    @accepts_older_names(cache_folder="cache_dir")
+    def __init__(
+        self,
+        model_name_or_path: str,
+        max_seq_length: int | None = None,
+        model_args: dict[str, Any] | None = None,
+        tokenizer_args: dict[str, Any] | None = None,
+        config_args: dict[str, Any] | None = None,
+        cache_dir: str | None = None,
+        do_lower_case: bool = False,
+        tokenizer_name_or_path: str | None = None,
+        backend: str = "torch",
+        *,
+        transformer_task: str = "feature-extraction",
+        model_kwargs: dict[str, Any] | None = None,
+        processor_kwargs: dict[str, Any] | None = None,
+        config_kwargs: dict[str, Any] | None = None,
+        processing_kwargs: dict[str, Any] | None = None,
+        modality_config: dict[str, Any] | None = None,
+        module_output_name: str | None = None,
+        unpad_inputs: bool | None = None,
+        query_length: int | None = None,
+        document_length: int | None = None,
+        query_expansion: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if backend != "torch":
+            raise ValueError(
+                f"backend={backend!r} is not available in this release, which runs models with 'torch'. "
+                "'onnx' and 'openvino' come with a later one."
+            )
+        if transformer_task not in TASK_CLASSES:
+            raise ValueError(f"Unknown transformer_task {transformer_task!r}. Known: {', '.join(TASK_CLASSES)}.")
+        self.backend = backend
+        self.do_lower_case = do_lower_case
+        self.transformer_task = transformer_task
+        self.modality_config = modality_config or TEXT_ONLY
+        self.module_output_name = module_output_name or TASK_OUTPUTS.get(transformer_task, "token_embeddings")
+        self.processing_kwargs = processing_kwargs
+        self.unpad_inputs = unpad_inputs
+        self.query_length = query_length
+        self.document_length = document_length
+        self.query_expansion = query_expansion
+
+        location = {"cache_dir": cache_dir} if cache_dir else {}
+        config_options = {**location, **(config_args or {}), **(config_kwargs or {})}
+        model_options = {**location, **(model_args or {}), **(model_kwargs or {})}
+        tokenizer_options = {**location, **(tokenizer_args or {}), **(processor_kwargs or {})}
+        self.auto_model: Any = load_transformer(
+            model_name_or_path, transformer_task, config_options, model_options
+        )
+        self.tokenizer = load_tokenizer(tokenizer_name_or_path or model_name_or_path, tokenizer_options)
+        self.max_seq_length = max_seq_length if max_seq_length is not None else self._natural_limit()
+        if tokenizer_name_or_path is not None:
+            self.auto_model.config.tokenizer_class = type(self.tokenizer).__name__
+
+    # -- what the model is -------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> Any:
+        """The transformers configuration of the model."""
+        return self.auto_model.config
+
+    @property
+    def processor(self) -> Any:
+        """What prepares inputs: the tokenizer."""
+        return self.tokenizer
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer. `encode` never changes it; a changed one is noticed."""
+        return self._tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._text: TextTokenizer | None = None
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Tokens that are kept of each input, special tokens included; None for no limit."""
+        return self._max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        self._max_seq_length = value
+
+    def get_word_embedding_dimension(self) -> int:
+        """Width of each token's embedding."""
+        return embedding_width(self.auto_model.config)
+
+    get_embedding_dimension = get_word_embedding_dimension
+
+    def __repr__(self) -> str:
+        settings = {
+            "max_seq_length": self.max_seq_length,
+            "do_lower_case": self.do_lower_case,
+            "architecture": type(self.auto_model).__name__,
+        }
+        return f"{type(self).__name__}({settings})"
+
+    def _natural_limit(self) -> int | None:
+        """The smaller of the model's and the tokenizer's limit, where the model has one."""
+        positions = getattr(self.auto_model.config, "max_position_embeddings", None)
+        if positions is None:
+            return None
+        return min(positions, self.tokenizer.model_max_length)
+
+    # -- inputs into features ----------------------------------------------------------------------------
+
+    def text_tokenizer(self, max_length: int | None = None) -> TextTokenizer:
+        """The private tokenizer for a maximum length; made again when what it depends on has changed."""
+        limit = self.max_seq_length if max_length is None else max_length
+        current = self._text
+        wanted = fingerprint(self.tokenizer, limit, self.do_lower_case)
+        if current is None or current.fingerprint != wanted:
+            current = TextTokenizer(self.tokenizer, max_length=limit, lowercase=self.do_lower_case)
+            self._text = current
+        return current
+
+    def read_rows(
+        self, inputs: Sequence[Any], prompt: str | None = None, task: str | None = None, **kwargs: Any
+    ) -> TokenRows:
+        """Tokenise texts, pairs, single-entry dictionaries of texts, or take token ids as they are.
+
+        Args:
+            inputs: The inputs, all of one kind.
+            prompt: Put in front of every text (of a pair, the first).
+            task: "query" or "document" chooses the maximum length of that task, if the model has one.
+            **kwargs: Ignored.
+        """
+        del kwargs
+        given = read_token_ids(inputs)
+        if given is not None:
+            return given
+        items = [next(iter(item.values())) if isinstance(item, dict) else item for item in inputs]
+        text = self.text_tokenizer({"query": self.query_length, "document": self.document_length}.get(task or ""))
+        if not prompt:
+            return text.rows(items)
+        rows = text.rows([prompt + item if isinstance(item, str) else (prompt + item[0], *item[1:]) for item in items])
+        rows.prompt_length = text.count(prompt) - text.ends_with_special_token()
+        return rows
+
+    def collate_rows(self, rows: TokenRows, *, packed: bool) -> dict[str, Any]:
+        """Build the features of one batch: packed one after another, or padded to the longest."""
+        if packed:
+            return packed_features(rows, offset=position_offset(self.auto_model.config))
+        return padded_features(rows, self.tokenizer)
+
+    @property
+    def can_pack(self) -> bool:
+        """Whether this model computes packed rows exactly as padded ones."""
+        config = self.auto_model.config
+        return (
+            self.unpad_inputs is not False
+            and self.transformer_task == "feature-extraction"
+            and not getattr(config, "output_hidden_states", False)
+            and not getattr(config, "output_attentions", False)
+            and not getattr(config, "is_decoder", False)
+            and (self._adopts_packing or native.runs(self.auto_model))
+        )
+
+    @property
+    def _adopts_packing(self) -> bool:
+        """Whether transformers' own forward computes packed rows with our attention."""
+        config = self.auto_model.config
+        return config.model_type in PACKABLE and config._attn_implementation in ("sdpa", attention.NAME)
+
+    def preprocess(
+        self,
+        inputs: Sequence[Any],
+        prompt: str | None = None,
+        processing_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Turn texts (or pairs, or token ids) into one padded batch.
+
+        Args:
+            inputs: A list of inputs, all of one kind.
+            prompt: Put in front of every text.
+            processing_kwargs: `{"text": {"pad_to_multiple_of": n}}` and the like; unknown entries are ignored.
+            **kwargs: `task` chooses the maximum length of that task.
+
+        Returns:
+            `input_ids`, `attention_mask` and what else the model reads, (B, T).
+        """
+        settings = {**(self.processing_kwargs or {}), **(processing_kwargs or {})}
+        rows = self.read_rows(inputs, prompt=prompt, **kwargs)
+        multiple = (settings.get("text") or {}).get("pad_to_multiple_of")
+        pad_to = -(-max(rows.lengths, default=1) // multiple) * multiple if multiple else None
+        return padded_features(rows, self.tokenizer, pad_to=pad_to)
+
+    def tokenize(self, texts: list[Any], padding: str | bool = True, **kwargs: Any) -> dict[str, Any]:
+        """Older name of `preprocess`.
+
+        Args:
+            texts: A list of inputs.
+            padding: True pads to the longest input, "max_length" to the maximum length.
+            **kwargs: As in `preprocess`.
+        """
+        rows = self.read_rows(texts, **kwargs)
+        pad_to = self.max_seq_length if padding == "max_length" else None
+        return padded_features(rows, self.tokenizer, pad_to=pad_to)
+
+    # -- features into embeddings ------------------------------------------------------------------------
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Add `token_embeddings` (B, T, D) to the features; packed features give (1, sum of T, D).
+
+        Args:
+            features: From `preprocess` or `collate_rows`.
+            **kwargs: Passed to the transformers model.
+        """
+        layout = PackedLayout.read(features)
+        if layout is not None:
+            features[self.module_output_name] = self._forward_packed(features, layout, kwargs)
+            return features
+        wanted = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds", "position_ids")
+        names = [*self.tokenizer.model_input_names, *wanted]
+        given = {name: features[name] for name in dict.fromkeys(names) if name in features}
+        outputs = self.auto_model(**given, **kwargs, return_dict=True)
+        features[self.module_output_name] = outputs[0]
+        if self.auto_model.config.output_hidden_states and outputs.get("hidden_states") is not None:
+            features["all_layer_embeddings"] = list(outputs["hidden_states"])
+        return features
+
+    def _forward_packed(self, features: dict[str, Any], layout: PackedLayout, kwargs: dict[str, Any]) -> Tensor:
+        if layout.total == 0:
+            width = self.get_word_embedding_dimension()
+            return torch.zeros(1, 0, width, dtype=self.auto_model.dtype, device=self.auto_model.device)
+        given = {name: features[name] for name in ("input_ids", "position_ids", "token_type_ids") if name in features}
+        if not kwargs:
+            fast = native.forward_of(self.auto_model)
+            if fast is not None:
+                return fast(layout, **given)
+        if not self._adopts_packing:
+            padded = self.forward(repad_flattened_features({**features}), **kwargs)
+            return padded[self.module_output_name][padded["attention_mask"].bool()][None]
+        if self.auto_model.config._attn_implementation != attention.NAME:
+            attention.adopt(self.auto_model)
+        with attention.packed(layout):
+            return self.auto_model(**given, **kwargs, return_dict=True)[0]
+
+    # -- files -------------------------------------------------------------------------------------------
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Settings to save: in the form every release reads, and 6.2's entries where they say more."""
+        config: dict[str, Any] = {"max_seq_length": self.max_seq_length, "do_lower_case": self.do_lower_case}
+        usual = {
+            "transformer_task": "feature-extraction",
+            "modality_config": TEXT_ONLY,
+            "module_output_name": TASK_OUTPUTS.get(self.transformer_task, "token_embeddings"),
+        }
+        for key in self.config_keys:
+            value = getattr(self, key)
+            if value is not None and value != usual.get(key):
+                config[key] = value
+        return config
+
+    def save(self, output_path: str, safe_serialization: bool = True, *args: Any, **kwargs: Any) -> None:
+        """Write the model, the tokenizer and the settings into a folder."""
+        del args, kwargs
+        save_transformer(self.auto_model, output_path, safe_serialization)
+        self.save_tokenizer(output_path)
+        write_json(Path(output_path) / "sentence_bert_config.json", self.get_config_dict())
+
+    @classmethod
+    @accepts_older_names(
+        input_path="model_name_or_path", tokenizer_kwargs="processor_kwargs", model_args="model_kwargs",
+        tokenizer_args="processor_kwargs", config_args="config_kwargs",
+    )  # fmt: skip
+    def load(
+        cls,
+        model_name_or_path: str,
+        subfolder: str = "",
+        token: bool | str | None = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        trust_remote_code: bool = False,
+        model_kwargs: dict[str, Any] | None = None,
+        processor_kwargs: dict[str, Any] | None = None,
+        config_kwargs: dict[str, Any] | None = None,
+        backend: str = "torch",
+        init_defaults: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Load the part from a folder or a hub repository.
+
+        Args:
+            model_name_or_path: A local folder or the name of a repository.
+            subfolder: Folder of this part inside the model.
+            token: Access token of the hub.
+            cache_folder: Where downloaded files are kept.
+            revision: Branch, tag or commit of the repository.
+            local_files_only: Use no network.
+            trust_remote_code: Run Python code that comes with the model.
+            model_kwargs: Passed to the model's `from_pretrained`.
+            processor_kwargs: Passed to the tokenizer's `from_pretrained`.
+            config_kwargs: Passed to the configuration's `from_pretrained`.
+            backend: Only "torch" so far.
+            init_defaults: Constructor arguments for those that the saved settings lack.
+            **kwargs: Ignored.
+        """
+        del kwargs
+        where = locate(model_name_or_path, subfolder, token, cache_folder, revision, local_files_only)
+        settings = {**(init_defaults or {}), **read_settings(where)}
+        hub_options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        if not os.path.isdir(model_name_or_path):
+            hub_options.update(token=token, revision=revision, local_files_only=local_files_only)
+            if subfolder:
+                hub_options["subfolder"] = subfolder
+        place = os.path.join(model_name_or_path, subfolder) if os.path.isdir(model_name_or_path) else model_name_or_path
+        for key, given in (
+            ("model_kwargs", model_kwargs),
+            ("processor_kwargs", processor_kwargs),
+            ("config_kwargs", config_kwargs),
+        ):
+            settings[key] = {**hub_options, **(settings.get(key) or {}), **(given or {})}
+        return cls(place, cache_dir=cache_folder, backend=backend, **settings)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # A model that packed rows names our attention, which a new process has yet to register.
+        if self.auto_model.config._attn_implementation == attention.NAME:
+            attention.register()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_text": None}
+
+
+def load_transformer(
+    name: str, task: str, config_options: dict[str, Any], model_options: dict[str, Any]
+) -> nn.Module:
+    """Load the transformers model for a task, in evaluation mode.
+
+    Raises:
+        ValueError: If the weights are damaged.
+        OSError: If a file is missing; from transformers.
+    """
+    import transformers
+    from safetensors import SafetensorError
+
+    config = load_config(name, config_options)
+    kind = TASK_CLASSES[task]
+    if task == "feature-extraction":
+        kind = ENCODERS_OF_PAIRS.get(config.model_type, kind)
+    with quiet_loading():
+        try:
+            return getattr(transformers, kind).from_pretrained(name, config=config, **model_options).eval()
+        except SafetensorError as error:
+            raise ValueError(
+                f"The weights in {name} are damaged or incomplete ({error}). Save or download the model again."
+            ) from error
+
+
+def load_config(name: str, options: dict[str, Any]) -> Any:
+    """Load the transformers configuration; for a folder with only an adapter, that of its base model."""
+    from transformers import AutoConfig
+
+    folder = Path(name)
+    if folder.is_dir() and not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
+        from sentence_transformers.storage.folder import read_json
+
+        name = read_json(folder / "adapter_config.json")["base_model_name_or_path"]
+    return AutoConfig.from_pretrained(name, **options)
+
+
+def load_tokenizer(name: str, options: dict[str, Any]) -> Any:
+    """Load the transformers tokenizer."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(name, **options)
+
+
+def save_transformer(model: Any, folder: str, safe_serialization: bool) -> None:
+    """Write a transformers model; transformers itself writes safetensors only."""
+    config = model.config
+    implementation = config._attn_implementation
+    if implementation == attention.NAME:
+        # Another reader has no attention of that name.
+        model.set_attn_implementation("sdpa")
+    try:
+        model.save_pretrained(folder)
+    finally:
+        if implementation == attention.NAME:
+            model.set_attn_implementation(implementation)
+    if not safe_serialization:
+        path = Path(folder)
+        for stale in path.glob("model*.safetensors*"):
+            stale.unlink()
+        torch.save(model.state_dict(), path / "pytorch_model.bin")
+
+
+class quiet_loading:
+    """Silence the bar that transformers draws while it loads weights."""
+
+    def __enter__(self) -> None:
+        from transformers.utils import logging as transformers_logging
+
+        self._logging = transformers_logging
+        self._was_enabled = transformers_logging.is_progress_bar_enabled()
+        if self._was_enabled:
+            transformers_logging.disable_progress_bar()
+
+    def __exit__(self, *details: Any) -> None:
+        if self._was_enabled:
+            self._logging.enable_progress_bar()

@@ -1,0 +1,157 @@
+"""Read and write the files of a model folder.
+
+JSON and weights, each written under a temporary name and renamed, so that a crash leaves the old file or
+the new one and never half of it; and a staging folder for saves of many files. Nothing here knows what
+the files mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SAFETENSORS = "model.safetensors"
+PICKLED = "pytorch_model.bin"
+
+
+def read_json(path: str | Path) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        ValueError: If the file is not valid JSON, naming the file.
+    """
+    with open(path, encoding="utf-8") as handle:
+        try:
+            return json.load(handle)
+        except ValueError as error:
+            raise ValueError(f"{path} is not valid JSON ({error}). Is the model folder damaged?") from error
+
+
+def write_json(path: str | Path, value: Any, *, sort_keys: bool = False) -> None:
+    """Write a value as indented JSON, atomically."""
+    text = json.dumps(value, indent=2, sort_keys=sort_keys, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 text file, atomically; its folder is made if need be."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`, and rename it to `path` if the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged(folder: str | Path) -> Iterator[Path]:
+    """Give an empty folder to write into, and move its files into `folder` if the block succeeds.
+
+    Files that `folder` already has under other names stay; a file of the same name is replaced whole.
+    When the block fails, `folder` is as it was.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"Cannot save into {folder}: it is a file. Pass the name of a folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".saving", dir=folder.parent))
+    try:
+        yield staging
+        # mkdtemp makes folders only their owner may enter; a saved model has the usual rights.
+        for source in sorted(staging.rglob("*")):
+            target = folder / source.relative_to(staging)
+            if source.is_dir():
+                target.mkdir(parents=True, exist_ok=True)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(source, target)
+        folder.mkdir(parents=True, exist_ok=True)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def read_weights(folder: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a part: `model.safetensors` if it is there, else `pytorch_model.bin`.
+
+    Returns:
+        Tensors by name, on the CPU.
+
+    Raises:
+        ValueError: If there is neither file, or the file is damaged.
+    """
+    folder = Path(folder)
+    if (folder / SAFETENSORS).is_file():
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(folder / SAFETENSORS)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{folder / SAFETENSORS} is damaged or incomplete ({error}). Save or download the model again."
+            ) from error
+    if (folder / PICKLED).is_file():
+        import pickle
+
+        import torch
+
+        try:
+            return torch.load(folder / PICKLED, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(
+                f"{folder / PICKLED} cannot be read as plain tensors ({error}). Save or download the model again."
+            ) from error
+    raise ValueError(f"There are no weights in {folder}: neither {SAFETENSORS} nor {PICKLED} is there.")
+
+
+def write_weights(
+    state: Mapping[str, Tensor],
+    folder: str | Path,
+    *,
+    safe_serialization: bool = True,
+    tensors_of: nn.Module | None = None,
+) -> None:
+    """Write weights into a folder, atomically, and remove those saved earlier in the other format.
+
+    Args:
+        state: Tensors by name.
+        folder: Where to write.
+        safe_serialization: True for `model.safetensors`, False for `pytorch_model.bin`.
+        tensors_of: The module the tensors belong to, which lets tied tensors be stored once.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if safe_serialization:
+        from safetensors.torch import save_file, save_model
+
+        with replacing(folder / SAFETENSORS) as temporary:
+            if tensors_of is not None:
+                save_model(tensors_of, str(temporary))
+            else:
+                save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
+        (folder / PICKLED).unlink(missing_ok=True)
+    else:
+        import torch
+
+        with replacing(folder / PICKLED) as temporary:
+            torch.save(dict(state), temporary)
+        # A reader prefers safetensors, so older weights left there would win over the new ones.
+        (folder / SAFETENSORS).unlink(missing_ok=True)

@@ -1,0 +1,360 @@
+"""The older way to train: `model.fit` with data loaders of `InputExample`.
+
+A plain loop over steps, each of which takes one batch from every objective in turn. It writes models and
+checkpoints through the model's own `save`, and scores through an evaluator that is handed in. The way to
+train that is developed further is the trainer; nothing here knows about it.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from sentence_transformers.inputs.example import InputExample
+
+RateShape = Callable[[int, int, int], float]
+"""Step, warm-up steps, all steps -> factor for the learning rate."""
+
+
+class FitMixin:
+    """`fit` for a model of the dense kind.
+
+    Uses of the model: `device`, `tokenize(texts)`, `save(path)`, and what the losses and evaluators use.
+    """
+
+    best_score: float = -math.inf
+
+    def fit(
+        self,
+        train_objectives: Iterable[tuple[DataLoader, nn.Module]],
+        evaluator: Any = None,
+        epochs: int = 1,
+        steps_per_epoch: int | None = None,
+        scheduler: str = "WarmupLinear",
+        warmup_steps: int = 10000,
+        optimizer_class: type[Optimizer] = torch.optim.AdamW,
+        optimizer_params: dict[str, object] = {"lr": 2e-05},  # noqa: B006  (part of the signature, never changed)
+        weight_decay: float = 0.01,
+        evaluation_steps: int = 0,
+        output_path: str | None = None,
+        save_best_model: bool = True,
+        max_grad_norm: float = 1,
+        use_amp: bool = False,
+        callback: Callable[[float, int, int], None] | None = None,
+        show_progress_bar: bool = True,
+        checkpoint_path: str | None = None,
+        checkpoint_save_steps: int = 500,
+        checkpoint_save_total_limit: int = 0,
+        resume_from_checkpoint: bool | str = False,
+    ) -> None:
+        """Train the model.
+
+        Each step takes one batch of every objective, in the order given, and updates the weights after each.
+        A loader that runs out starts again.
+
+        Args:
+            train_objectives: Pairs of a data loader of `InputExample` and the loss for its batches. The loss is
+                called as `loss(columns, labels)` and returns a scalar, or scalars by name that are added up.
+            evaluator: Called as `evaluator(model, output_path=…, epoch=…, steps=…)` after each epoch (steps is
+                -1 then) and every `evaluation_steps` steps. Returns a score, or metrics by name, of which its
+                `primary_metric` is the score.
+            epochs: Passes over the data.
+            steps_per_epoch: Steps in an epoch; None or 0 for the length of the shortest loader.
+            scheduler: How the learning rate goes, see `RATE_SHAPES`; upper and lower case are alike.
+            warmup_steps: Steps over which the learning rate rises from 0, in the shapes with a warm-up.
+            optimizer_class: Makes the optimizer; each objective has its own.
+            optimizer_params: Arguments of `optimizer_class`.
+            weight_decay: Decay of the weights; biases and the gains of norms have none.
+            evaluation_steps: Steps between evaluations; 0 evaluates after each epoch only.
+            output_path: Where the model is saved, and below it, in `eval`, what the evaluator writes.
+            save_best_model: Save the model whenever its score is the best so far. Without an evaluator the
+                model is saved at the end.
+            max_grad_norm: The gradient's norm is cut to this value.
+            use_amp: Compute in mixed precision.
+            callback: Called as `callback(score, epoch, steps)` after each evaluation.
+            show_progress_bar: Show how far training is.
+            checkpoint_path: Folder for checkpoints: the model, in a folder named by the step.
+            checkpoint_save_steps: Steps between checkpoints; 0 saves one at the end only.
+            checkpoint_save_total_limit: How many checkpoints are kept, the oldest going first; 0 keeps all.
+            resume_from_checkpoint: Not supported yet; leave it False.
+
+        Raises:
+            NotImplementedError: If asked to resume.
+            ValueError: If the scheduler has an unknown name, or there is nothing to train on.
+        """
+        if resume_from_checkpoint:
+            raise NotImplementedError(
+                f"resume_from_checkpoint={resume_from_checkpoint!r}: checkpoints of fit hold the model alone, not the "
+                "state of the training. Load the checkpoint as a model and fit it, or train with "
+                "SentenceTransformerTrainer, which can resume."
+            )
+        self.old_fit(
+            train_objectives=train_objectives,
+            evaluator=evaluator,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            scheduler=scheduler,
+            warmup_steps=warmup_steps,
+            optimizer_class=optimizer_class,
+            optimizer_params=optimizer_params,
+            weight_decay=weight_decay,
+            evaluation_steps=evaluation_steps,
+            output_path=output_path,
+            save_best_model=save_best_model,
+            max_grad_norm=max_grad_norm,
+            use_amp=use_amp,
+            callback=callback,
+            show_progress_bar=show_progress_bar,
+            checkpoint_path=checkpoint_path,
+            checkpoint_save_steps=checkpoint_save_steps,
+            checkpoint_save_total_limit=checkpoint_save_total_limit,
+        )
+
+    def old_fit(
+        self,
+        train_objectives: Iterable[tuple[DataLoader, nn.Module]],
+        evaluator: Any = None,
+        epochs: int = 1,
+        steps_per_epoch: int | None = None,
+        scheduler: str = "WarmupLinear",
+        warmup_steps: int = 10000,
+        optimizer_class: type[Optimizer] = torch.optim.AdamW,
+        optimizer_params: dict[str, object] = {"lr": 2e-05},  # noqa: B006  (part of the signature, never changed)
+        weight_decay: float = 0.01,
+        evaluation_steps: int = 0,
+        output_path: str | None = None,
+        save_best_model: bool = True,
+        max_grad_norm: float = 1,
+        use_amp: bool = False,
+        callback: Callable[[float, int, int], None] | None = None,
+        show_progress_bar: bool = True,
+        checkpoint_path: str | None = None,
+        checkpoint_save_steps: int = 500,
+        checkpoint_save_total_limit: int = 0,
+    ) -> None:
+        """Train the model with a plain loop; arguments as in `fit`."""
+        objectives = list(train_objectives)
+        if not objectives:
+            raise ValueError("train_objectives is empty: pass at least one pair of a data loader and a loss.")
+        steps_per_epoch = steps_per_epoch or min(len(loader) for loader, _ in objectives)
+        if steps_per_epoch == 0:
+            raise ValueError("A data loader of train_objectives has no batch. Is its data set empty?")
+
+        device = torch.device(self.device)  # type: ignore[attr-defined]
+        self.to(device)  # type: ignore[attr-defined]
+        losses = [loss.to(device) for _, loss in objectives]
+        optimizers = [
+            optimizer_class(parameter_groups(loss, weight_decay), **optimizer_params)  # type: ignore[arg-type]
+            for loss in losses
+        ]
+        schedulers = [
+            self._get_scheduler(
+                optimizer, scheduler=scheduler, warmup_steps=warmup_steps, t_total=epochs * steps_per_epoch
+            )
+            for optimizer in optimizers
+        ]
+        # Float16 needs its gradients scaled; on other devices mixed precision is bfloat16, which does not.
+        scaler = torch.amp.GradScaler(device.type, enabled=use_amp and device.type == "cuda")
+        card = getattr(self, "model_card_data", None)
+        if card is not None:
+            card.set_losses(losses)
+
+        self.best_score = -math.inf
+        global_step = 0
+        with collating([loader for loader, _ in objectives], self.smart_batching_collate):
+            batches = [endless(loader) for loader, _ in objectives]
+            for epoch in tqdm(range(epochs), desc="Epoch", disable=not show_progress_bar):
+                set_training(losses)
+                for step in tqdm(range(steps_per_epoch), desc="Iteration", disable=not show_progress_bar):
+                    for loss, optimizer, rate, stream in zip(losses, optimizers, schedulers, batches, strict=True):
+                        columns, labels = next(stream)
+                        with torch.autocast(device.type, enabled=use_amp):
+                            value = total(
+                                loss([moved(column, device) for column in columns], moved(labels, device))
+                            )
+                        scaler.scale(value).backward()
+                        scaler.unscale_(optimizer)
+                        nn.utils.clip_grad_norm_(loss.parameters(), max_grad_norm)
+                        scale = scaler.get_scale()
+                        scaler.step(optimizer)
+                        scaler.update()
+                        optimizer.zero_grad()
+                        # The scaler skips a step whose gradient overflowed, and then lowers its scale.
+                        if scaler.get_scale() >= scale:
+                            rate.step()
+                    global_step += 1
+                    if evaluation_steps > 0 and (step + 1) % evaluation_steps == 0:
+                        self._eval_during_training(
+                            evaluator, output_path, save_best_model, epoch, step + 1, callback
+                        )
+                        set_training(losses)
+                    if checkpoint_path and checkpoint_save_steps and global_step % checkpoint_save_steps == 0:
+                        self._save_checkpoint(checkpoint_path, checkpoint_save_total_limit, global_step)
+                self._eval_during_training(evaluator, output_path, save_best_model, epoch, -1, callback)
+
+        if evaluator is None and output_path is not None:
+            self.save(output_path)  # type: ignore[attr-defined]
+        if checkpoint_path:
+            self._save_checkpoint(checkpoint_path, checkpoint_save_total_limit, global_step)
+
+    def smart_batching_collate(self, batch: list[InputExample]) -> tuple[list[dict[str, Tensor]], Tensor]:
+        """Turn examples into what a loss takes.
+
+        Args:
+            batch: B examples, all with the same number of texts.
+
+        Returns:
+            The features of each column of texts, tokenised together, and the labels: (B,), int64 for whole
+            numbers, else float32; (B, N) for labels that are vectors.
+        """
+        columns = zip(*(example.texts or [] for example in batch), strict=True)
+        features = [self.tokenize(list(column)) for column in columns]  # type: ignore[attr-defined]
+        return features, stacked_labels([example.label for example in batch])
+
+    @staticmethod
+    def _get_scheduler(optimizer: Optimizer, scheduler: str, warmup_steps: int, t_total: int) -> LambdaLR:
+        """Learning rate scheduler of a name; see `RATE_SHAPES`."""
+        shape = RATE_SHAPES.get(scheduler.lower())
+        if shape is None:
+            raise ValueError(f"Unknown scheduler {scheduler!r}. Known: {', '.join(sorted(RATE_SHAPES))}.")
+        return LambdaLR(optimizer, lambda step: shape(step, warmup_steps, t_total))
+
+    def _eval_during_training(
+        self,
+        evaluator: Any,
+        output_path: str | None,
+        save_best_model: bool,
+        epoch: int,
+        steps: int,
+        callback: Callable[[float, int, int], None] | None,
+    ) -> None:
+        """Evaluate, tell the callback, and save the model if it is the best so far."""
+        if evaluator is None:
+            return
+        folder = None
+        if output_path is not None:
+            folder = Path(output_path) / "eval"
+            folder.mkdir(parents=True, exist_ok=True)
+        result = evaluator(
+            self, output_path=None if folder is None else str(folder), epoch=epoch, steps=steps
+        )
+        score = result[evaluator.primary_metric] if isinstance(result, Mapping) else result
+        if callback is not None:
+            callback(score, epoch, steps)
+        # Stored with its sign turned where less is better, so that the best is always the largest.
+        gain = score if getattr(evaluator, "greater_is_better", True) else -score
+        if gain > self.best_score:
+            self.best_score = gain
+            if save_best_model and output_path is not None:
+                self.save(output_path)  # type: ignore[attr-defined]
+
+    def _save_checkpoint(self, checkpoint_path: str, checkpoint_save_total_limit: int, step: int) -> None:
+        """Save the model under its step, and delete the oldest checkpoints above the limit."""
+        folder = Path(checkpoint_path)
+        self.save(str(folder / str(step)))  # type: ignore[attr-defined]
+        if checkpoint_save_total_limit > 0:
+            steps = sorted(int(child.name) for child in folder.iterdir() if child.name.isdecimal())
+            for old in steps[:-checkpoint_save_total_limit]:
+                shutil.rmtree(folder / str(old))
+
+
+def warmed_up(step: int, warmup_steps: int) -> float:
+    return min(1.0, step / max(1, warmup_steps))
+
+
+def progress(step: int, warmup_steps: int, all_steps: int) -> float:
+    """Share of the way from the end of the warm-up to the last step, 0 to 1."""
+    return min(1.0, max(0.0, (step - warmup_steps) / max(1, all_steps - warmup_steps)))
+
+
+def cosine(share: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * share))
+
+
+RATE_SHAPES: Mapping[str, RateShape] = {
+    "constantlr": lambda step, warmup, all_steps: 1.0,
+    "warmupconstant": lambda step, warmup, all_steps: warmed_up(step, warmup),
+    "warmuplinear": lambda step, warmup, all_steps: (
+        warmed_up(step, warmup) * (1 - progress(step, warmup, all_steps))
+    ),
+    "warmupcosine": lambda step, warmup, all_steps: (
+        warmed_up(step, warmup) * cosine(progress(step, warmup, all_steps))
+    ),
+    # One restart-free cycle is what the name has always meant here, so it equals the plain cosine.
+    "warmupcosinewithhardrestarts": lambda step, warmup, all_steps: (
+        warmed_up(step, warmup) * cosine(progress(step, warmup, all_steps))
+    ),
+}
+"""How the learning rate goes over the steps, by name."""
+
+
+def parameter_groups(loss: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters to train, with and without decay: vectors and scalars (biases, gains of norms) have none."""
+    trained = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+    ]
+
+
+@contextmanager
+def collating(loaders: list[DataLoader], collate: Callable[[list[Any]], Any]) -> Iterator[None]:
+    """Let the loaders build their batches with `collate`, and give them back as they were."""
+    before = [(loader, loader.collate_fn) for loader in loaders]
+    try:
+        for loader in loaders:
+            loader.collate_fn = collate
+        yield
+    finally:
+        for loader, own in before:
+            loader.collate_fn = own
+
+
+def endless(loader: DataLoader) -> Iterator[Any]:
+    """Batches of the loader, starting again whenever it runs out."""
+    while True:
+        empty = True
+        for batch in loader:
+            empty = False
+            yield batch
+        if empty:
+            raise ValueError("A data loader of train_objectives gave no batch. Is its data set empty?")
+
+
+def set_training(losses: list[nn.Module]) -> None:
+    """Back to training mode, which an evaluator leaves, and with no gradient left over from it."""
+    for loss in losses:
+        loss.zero_grad()
+        loss.train()
+
+
+def total(value: Tensor | Mapping[str, Tensor]) -> Tensor:
+    return torch.stack(list(value.values())).sum() if isinstance(value, Mapping) else value
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """A tensor, or the tensors of a dictionary, on the device."""
+    if isinstance(value, Mapping):
+        return {name: moved(entry, device) for name, entry in value.items()}
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def stacked_labels(labels: list[Any]) -> Tensor:
+    """Labels of a batch as one tensor."""
+    if isinstance(labels[0], Tensor):
+        return torch.stack(labels)
+    stacked = torch.from_numpy(np.asarray(labels))
+    return stacked.float() if stacked.is_floating_point() else stacked.long()

