@@ -2,14 +2,15 @@
 
 BERT, RoBERTa and its relatives, ELECTRA, DistilBERT and MPNet are one architecture with the parts under
 different names: tables below say where each family keeps them. The forward computes packed rows straight
-from the transformers module's own weights (nothing is copied, so a changed weight is simply used), without
-masks, and reuses its buffers. It serves a model only when it is exactly of a known class, evaluated without
+from the transformers module's own weights (so a changed weight is simply used), without masks, and reuses
+its buffers. It serves a model only when it is exactly of a known class, evaluated without
 gradients, and nothing (a hook, an adapter, another layer type) has been put into it; `forward_of` says so
 anew at every call, and everything else is left to transformers.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sentence_transformers.backend import arranged
 from sentence_transformers.backend.attention import packed_attention
 from sentence_transformers.inputs.packing import PackedLayout
 
@@ -93,6 +95,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def family_of(model: nn.Module) -> Family | None:
     """The family of a transformers model, or None when it is not exactly of a known class."""
+    stands_for = getattr(model, "class_path", None)
+    if stands_for is not None:  # opened without transformers, see lean.py
+        return FAMILIES[stands_for]
     kind = type(model)
     return FAMILIES.get(f"{kind.__module__}.{kind.__qualname__}".removeprefix("transformers.models."))
 
@@ -178,8 +183,24 @@ def position_bias(model: Any, layout: PackedLayout) -> Tensor | None:
     if family_of(model) is not MPNET:
         return None
     # It depends on distances only, so shorter rows use its upper left corner.
-    weight = model.encoder.relative_attention_bias.weight
-    return model.encoder.compute_position_bias(weight.new_empty(1, layout.longest, 1))
+    table = model.encoder.relative_attention_bias.weight  # (buckets, H)
+    buckets = distance_buckets(layout.longest, len(table), table.device)
+    return F.embedding(buckets, table).permute(2, 0, 1)[None].contiguous()
+
+
+def distance_buckets(length: int, buckets: int, device: torch.device, longest: int = 128) -> Tensor:
+    """Bucket of the distance between each two positions, (L, L), after Raffel et al. 2020 (T5).
+
+    Half of the buckets are for what lies before a token and half for what lies behind. In each half, near
+    distances have a bucket each, and farther ones share buckets of logarithmically growing size.
+    """
+    position = torch.arange(length, device=device)
+    distance = position[None, :] - position[:, None]
+    half = buckets // 2
+    near = half // 2
+    size = distance.abs()
+    far = near + (torch.log(size.clamp(min=1) / near) / math.log(longest / near) * (half - near)).long()
+    return torch.where(distance > 0, half, 0) + torch.where(size < near, size, far.clamp(max=half - 1))
 
 
 def run_layers(
@@ -193,6 +214,7 @@ def run_layers(
     """Run packed states (T, D) through the layers, overwriting them."""
     total, width = states.shape
     size = width // heads
+    linear = arranged.linear if arranged.pays(states) else plain_linear
     # Buffers that are used in every layer: fresh ones of this size cost as much as some of the arithmetic.
     query, key, value = (states.new_empty(total, width) for _ in range(3))
     wide = states.new_empty(total, layers[0][5].out_features) if layers else states
@@ -208,7 +230,7 @@ def run_layers(
     return states
 
 
-def linear(states: Tensor, part: Any, buffer: Tensor) -> Tensor:
+def plain_linear(states: Tensor, part: Any, buffer: Tensor) -> Tensor:
     """A linear layer whose result overwrites a buffer, (T, out)."""
     if part.bias is None:
         return torch.mm(states, part.weight.t(), out=buffer)

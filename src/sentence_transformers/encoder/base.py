@@ -10,6 +10,7 @@ import inspect
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
             )
         self._target_device = torch.device(get_device_name() if device is None else device)
         self._budgets: dict[str, TokenBudget] = {}
-        if not getattr(self.transformers_model, "hf_device_map", None):
+        if not any(getattr(part, "hf_device_map", None) for part in self.modules()):
             self.to(self._target_device)
         self.eval()
         for part in self:
@@ -177,9 +178,8 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
     def transformers_model(self) -> Any:
         """The first transformers model among the modules, or None."""
         for part in self.modules():
-            model = part._modules.get("auto_model")
-            if model is not None:
-                return model
+            if "auto_model" in part._modules:
+                return part.auto_model
         return None
 
     @property
@@ -236,17 +236,14 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
     @property
     def device(self) -> torch.device:
         """Where the model's weights are."""
-        for tensor in (*self.parameters(), *self.buffers()):
-            return tensor.device
-        return self._target_device
+        tensor = next(chain(self.parameters(), self.buffers()), None)
+        return self._target_device if tensor is None else tensor.device
 
     @property
     def dtype(self) -> torch.dtype | None:
         """Type of the model's weights, or None for a model without floating-point weights."""
-        for tensor in (*self.parameters(), *self.buffers()):
-            if tensor.is_floating_point():
-                return tensor.dtype
-        return None
+        tensors = chain(self.parameters(), self.buffers())
+        return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
 
     def get_backend(self) -> str:
         """What runs the transformer: "torch", "onnx" or "openvino"."""
@@ -265,6 +262,9 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
         """What the model card says; made when first asked for."""
         if self._model_card_data is None:
             self._model_card_data = self._new_model_card_data()
+        # Asked for each time: a copied model has copied card data, which speak of no model yet.
+        if hasattr(self._model_card_data, "register_model") and self._model_card_data.model is not self:
+            self._model_card_data.register_model(self)
         return self._model_card_data
 
     @model_card_data.setter
@@ -470,7 +470,7 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
             if "/" in model_name and hasattr(data, "set_model_id"):
                 data.set_model_id(model_name)
         if train_datasets:
-            data.train_datasets = data.train_datasets or [{"name": name} for name in train_datasets]
+            data.train_datasets = data.train_datasets or data.validate_datasets(train_datasets)
         del path
         return generate_model_card(self)
 

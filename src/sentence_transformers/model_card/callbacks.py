@@ -6,7 +6,6 @@ without such data alone. The rest of the card's making knows nothing of a traine
 
 from __future__ import annotations
 
-import logging
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -15,15 +14,42 @@ from typing import Any
 from transformers import TrainerCallback
 
 from sentence_transformers.model_card.loss_facts import get_losses
+from sentence_transformers.model_card.model_facts import best_effort
 
-logger = logging.getLogger(__name__)
-
-BOOKKEEPING = (
-    "_n_gpu dataloader_ ddp_ debug disable_tqdm do_ eval_ greater_is_better hub_ include_ load_best_model_at_end "
-    "local_rank log_ logging_ metric_for_best_model mp_parameters output_dir overwrite_ past_index "
-    "prediction_loss_only project push_to_hub remove_unused_columns report_to restore_ resume_from run_name save_ "
-    "skip_memory_metrics torch_empty trackio use_cpu"
-).split()
+BOOKKEEPING = [
+    "_n_gpu",
+    "dataloader_",
+    "ddp_",
+    "debug",
+    "disable_tqdm",
+    "do_",
+    "eval_",
+    "greater_is_better",
+    "hub_",
+    "include_",
+    "load_best_model_at_end",
+    "local_rank",
+    "log_",
+    "logging_",
+    "metric_for_best_model",
+    "mp_parameters",
+    "output_dir",
+    "overwrite_",
+    "past_index",
+    "prediction_loss_only",
+    "project",
+    "push_to_hub",
+    "remove_unused_columns",
+    "report_to",
+    "restore_",
+    "resume_from",
+    "run_name",
+    "save_",
+    "skip_memory_metrics",
+    "torch_empty",
+    "trackio",
+    "use_cpu",
+]
 """Beginnings of the names of arguments that do not change what is learnt."""
 
 
@@ -72,11 +98,7 @@ class BaseModelCardCallback(TrainerCallback):
         }
         trainer = self.trainer()
         if trainer is not None:
-            # A card must never stop a training run, and data sets come in all shapes.
-            try:
-                describe_datasets(card, trainer)
-            except Exception:
-                logger.debug("The data sets could not be described for the model card.", exc_info=True)
+            best_effort(describe_datasets, card, trainer)
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, model: Any = None, metrics: Any = None, **kwargs: Any
@@ -86,9 +108,9 @@ class BaseModelCardCallback(TrainerCallback):
         if card is None or not metrics:
             return
         losses = {
-            key.removeprefix("eval_").removesuffix("_loss").replace("loss", "Validation", 1).strip("_") + " Loss": value
+            evaluation_loss_name(key): value
             for key, value in metrics.items()
-            if key == "eval_loss" or (key.startswith("eval_") and key.endswith("_loss"))
+            if key.startswith("eval_") and key.endswith("_loss")
         }
         card.add_training_log(state.epoch or 0, state.global_step, losses)
         card.evaluation_duration += sum(
@@ -124,6 +146,12 @@ def nobody() -> None:
 def card_of(model: Any) -> Any:
     """The model's card data; None for a model that keeps none."""
     return getattr(model, "model_card_data", None)
+
+
+def evaluation_loss_name(key: str) -> str:
+    """`eval_loss` -> `Validation Loss`, `eval_sts_loss` -> `sts Loss`."""
+    dataset = key.removeprefix("eval").removesuffix("_loss").strip("_")
+    return f"{dataset or 'Validation'} Loss"
 
 
 def describe_datasets(card: Any, trainer: Any) -> None:

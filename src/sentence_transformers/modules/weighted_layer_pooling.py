@@ -48,7 +48,9 @@ class WeightedLayerPooling(AnswersDimension, ModuleWithWeights):
                 f"layer_start={layer_start} leaves no layer of num_hidden_layers={num_hidden_layers}. "
                 f"Pass 0 to {num_hidden_layers}."
             )
-        weights = torch.ones(layers) if layer_weights is None else torch.as_tensor(layer_weights).detach().float()
+        weights = (
+            torch.ones(layers) if layer_weights is None else torch.as_tensor(layer_weights).detach().float()
+        )
         if weights.shape != (layers,):
             raise ValueError(
                 f"layer_weights has the shape {tuple(weights.shape)}, but layers {layer_start} to "

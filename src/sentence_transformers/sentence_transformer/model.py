@@ -33,7 +33,7 @@ from sentence_transformers.tensors.similarity import SimilarityFunction
 from sentence_transformers.training.fit import FitMixin
 
 if TYPE_CHECKING:
-    from sentence_transformers.model_card.data import SentenceTransformerModelCardData
+    from sentence_transformers.model_card.sentence_transformer import SentenceTransformerModelCardData
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class SentenceTransformer(BaseModel, FitMixin):
         return transformer_with_mean_pooling(folder, options)
 
     def _new_model_card_data(self) -> Any:
-        from sentence_transformers.model_card.data import SentenceTransformerModelCardData
+        from sentence_transformers.model_card.sentence_transformer import SentenceTransformerModelCardData
 
         return SentenceTransformerModelCardData(local_files_only=self._local_files_only)
 

@@ -32,20 +32,26 @@ def http_get(url: str, path: str) -> None:
         OSError: If the server cannot be reached, answers with an error, or breaks off.
     """
     if not url.startswith(("http://", "https://")):
-        raise ValueError(f"{url!r} is no address to download from. Pass one that begins with http:// or https://.")
+        raise ValueError(
+            f"{url!r} is no address to download from. Pass one that begins with http:// or https://."
+        )
     request = Request(url, headers={"User-Agent": "sentence-transformers"})
     try:
         response = urlopen(request, timeout=TIMEOUT_SECONDS)
     except HTTPError as error:
         error.close()
-        raise OSError(f"{url} was not downloaded: the server answered {error.code} {error.reason}.") from error
+        raise OSError(
+            f"{url} was not downloaded: the server answered {error.code} {error.reason}."
+        ) from error
     except URLError as error:
         raise OSError(f"{url} was not downloaded: the server cannot be reached ({error.reason}).") from error
     with response, replacing(Path(path)) as temporary, open(temporary, "wb") as file:
         received = copy_with_progress(response, file, name=Path(path).name)
         expected = response.headers.get("Content-Length")
         if expected is not None and received != int(expected):
-            raise OSError(f"{url} was not downloaded: the server sent {received} of {expected} bytes. Try again.")
+            raise OSError(
+                f"{url} was not downloaded: the server sent {received} of {expected} bytes. Try again."
+            )
 
 
 def copy_with_progress(response: HTTPResponse, file: BinaryIO, *, name: str) -> int:

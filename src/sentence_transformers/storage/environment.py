@@ -37,7 +37,15 @@ EXTRA_BY_PACKAGE = {
 }
 """The extra of this package that brings an optional package."""
 
-OTHER_OPTIONAL_PACKAGES = ("librosa", "optimum", "scipy", "soundfile", "torchaudio", "torchcodec", "torchvision")
+OTHER_OPTIONAL_PACKAGES = (
+    "librosa",
+    "optimum",
+    "scipy",
+    "soundfile",
+    "torchaudio",
+    "torchcodec",
+    "torchvision",
+)
 """Optional packages without an extra, by the names they are installed by."""
 
 
@@ -75,7 +83,7 @@ def check_package_availability(package_name: str, owner: str) -> bool:
         described = metadata.metadata(package_name)
     except metadata.PackageNotFoundError:
         return False
-    addresses = [described.get("Home-page") or "", *(described.get_all("Project-URL") or [])]
+    addresses = [*(described.get_all("Home-page") or []), *(described.get_all("Project-URL") or [])]
     return any(f"{owner}/{package_name}" in address for address in addresses)
 
 
@@ -124,14 +132,16 @@ def check_version_requirements(requirements: dict[str, Any] | None, source: str 
     if requirements is None:
         return
     if not isinstance(requirements, dict):
-        logger.warning("The requirements of %s are ignored: they are no dictionary of version specifiers.", source)
+        logger.warning(
+            "The requirements of %s are ignored: they are no dictionary of version specifiers.", source
+        )
         return
     problems: list[str] = []
     to_install: list[str] = []
     for name, specifier in requirements.items():
         try:
-            wanted = SpecifierSet(specifier if isinstance(specifier, str) else f"not a text: {specifier!r}")
-        except InvalidSpecifier as error:
+            wanted = SpecifierSet(specifier)
+        except (InvalidSpecifier, TypeError, AttributeError) as error:  # the last two: it is no text
             logger.warning("The requirement %r of %s is ignored: %s", f"{name} {specifier}", source, error)
             continue
         package = DISTRIBUTION_BY_ALIAS.get(name, name)

@@ -31,7 +31,9 @@ NOT_NEEDED = ["onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.
 """Files of a repository that loading with torch never reads."""
 
 BASIC_MODEL_FAMILIES: dict[str, tuple[str, ...]] = {
-    "albert": tuple(f"{size}-v{version}" for size in ("base", "large", "xlarge", "xxlarge") for version in (1, 2)),
+    "albert": tuple(
+        f"{size}-v{version}" for size in ("base", "large", "xlarge", "xxlarge") for version in (1, 2)
+    ),
     "bert-base": (
         "cased cased-finetuned-mrpc uncased chinese german-cased german-dbmdz-cased german-dbmdz-uncased "
         "multilingual-cased multilingual-uncased"
@@ -109,7 +111,10 @@ def find_model(
     ]
     if not local_files_only and not offline():
         steps.append(
-            (f"the hub, repository {repository!r}", lambda: downloaded(repository, token, cache_folder, revision))
+            (
+                f"the hub, repository {repository!r}",
+                lambda: downloaded(repository, token, cache_folder, revision),
+            )
         )
     else:
         tried_offline = "local_files_only=True" if local_files_only else "HF_HUB_OFFLINE is set"
@@ -241,7 +246,9 @@ def is_complete(folder: Path) -> bool:
 
 
 def has_weights(folder: Path) -> bool:
-    return any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin", "*/*.safetensors", "*/*.bin"))
+    return any(
+        any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin", "*/*.safetensors", "*/*.bin")
+    )
 
 
 def cache_directory(cache_folder: str | None) -> str | None:
@@ -269,6 +276,8 @@ def load_file_path(
     if os.path.isdir(model_name_or_path):
         path = Path(model_name_or_path) / subfolder / filename
         return str(path) if path.is_file() else None
+    if looks_like_path(model_name_or_path):
+        return None
     from huggingface_hub import hf_hub_download
 
     try:
@@ -303,6 +312,8 @@ def load_dir_path(
     if os.path.isdir(model_name_or_path):
         path = Path(model_name_or_path) / directory
         return str(path) if path.is_dir() else None
+    if looks_like_path(model_name_or_path):
+        return None
     from huggingface_hub import snapshot_download
 
     try:

@@ -8,11 +8,13 @@ is not in it is refused unless the caller trusts the model's code.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
 ROOM = "sentence_transformers.modules"
@@ -95,12 +97,16 @@ def saved_type(part: nn.Module) -> str:
     own = f"{kind.__module__}.{kind.__qualname__}"
     if own in SPELLINGS:
         name = getattr(part, "saved_class_name", SPELLINGS[own][1])
-        room = "sentence_transformers.models.tokenizer" if name in TOKENIZERS else "sentence_transformers.models"
+        room = (
+            "sentence_transformers.models.tokenizer" if name in TOKENIZERS else "sentence_transformers.models"
+        )
         return f"{room}.{name}"
     return own
 
 
-def class_of(type_name: str, *, folder: str | Path | None = None, trust_remote_code: bool = False) -> type[Any]:
+def class_of(
+    type_name: str, *, folder: str | Path | None = None, trust_remote_code: bool = False
+) -> type[Any]:
     """The class a saved type string stands for.
 
     A type outside the table is accepted if its module has already been imported by the caller (their own
@@ -127,11 +133,13 @@ def class_of(type_name: str, *, folder: str | Path | None = None, trust_remote_c
             "Loading it would run code that came with the model. If it is your own class, import its module "
             "before loading the model; if you trust the model, pass trust_remote_code=True."
         )
-    if folder is not None and (Path(folder) / f"{module_name.replace('.', '/')}.py").is_file():
+    if folder is not None and os.path.isfile(os.path.join(folder, f"{module_name.replace('.', '/')}.py")):
         from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
         return get_class_from_dynamic_module(type_name, str(folder))
     try:
         return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"The model names a part of type {type_name!r}, which cannot be imported: {error}") from error
+        raise ValueError(
+            f"The model names a part of type {type_name!r}, which cannot be imported: {error}"
+        ) from error

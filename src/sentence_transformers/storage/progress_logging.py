@@ -26,7 +26,9 @@ class LoggingHandler(logging.Handler):
             self.flush()
         except RecursionError:
             raise
-        except Exception:  # As every handler does: a log line that cannot be printed must not stop the program.
+        except (
+            Exception
+        ):  # As every handler does: a log line that cannot be printed must not stop the program.
             self.handleError(record)
 
 
@@ -61,14 +63,9 @@ def disable_logging(highest_level: int = logging.CRITICAL) -> Iterator[None]:
         logging.disable(before)
 
 
-class disabled_tqdm(tqdm):  # noqa: N801 - a public name
+class disabled_tqdm(tqdm):
     """A progress bar that never shows, for functions that take the class of their progress bar."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["disable"] = True
         super().__init__(*args, **kwargs)
-
-    def __delattr__(self, name: str) -> None:
-        """Delete an attribute; one that a disabled bar never got is no error."""
-        if name != "_lock" or "_lock" in self.__dict__:
-            super().__delattr__(name)

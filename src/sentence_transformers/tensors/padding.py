@@ -15,7 +15,15 @@ from torch.nn import functional
 PACKED_ROWS = ("input_ids", "token_type_ids", "token_embeddings", "all_layer_embeddings")
 """Features that hold one entry per token, and so become padded."""
 
-PACKED_ONLY = ("row_lengths", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "position_ids", "seq_idx")
+PACKED_ONLY = (
+    "row_lengths",
+    "cu_seq_lens_q",
+    "cu_seq_lens_k",
+    "max_length_q",
+    "max_length_k",
+    "position_ids",
+    "seq_idx",
+)
 """Features that only packed rows have."""
 
 
@@ -53,14 +61,14 @@ def cat_padded_token_embeddings(embeddings: list[Tensor], masks: list[Tensor]) -
 
 
 def stack_padded_token_embeddings(embeddings: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stack batches of token embeddings that were padded to different lengths, along a new first dimension.
+    """Stack batches of token embeddings that were padded to different lengths, side by side: n embeddings per row.
 
     Args:
         embeddings: n batches of token embeddings with the same number of rows, (B, T_i, D) each.
         masks: Their masks, (B, T_i) each.
 
     Returns:
-        Token embeddings (n, B, T, D), where T is the largest T_i, and their mask (n, B, T).
+        Token embeddings (B, n, T, D), where T is the largest T_i, and their mask (B, n, T). Padding is zero.
 
     Raises:
         ValueError: If there is no batch, or if the batches have different numbers of rows.
@@ -72,7 +80,7 @@ def stack_padded_token_embeddings(embeddings: list[Tensor], masks: list[Tensor])
             f"Batches with different numbers of rows cannot be stacked: {rows}. "
             "Use cat_padded_token_embeddings to join them along the rows."
         )
-    return torch.stack(embeddings), torch.stack(masks)
+    return torch.stack(embeddings, dim=1), torch.stack(masks, dim=1)
 
 
 def pad_to_longest(embeddings: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

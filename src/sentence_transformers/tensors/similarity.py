@@ -207,12 +207,27 @@ def rows_of(a: Any, b: Any) -> tuple[Tensor, Tensor]:
 
 def products(a: Tensor, b: Tensor) -> Tensor:
     """Dot products (N, M) of the rows of (N, D) and (M, D), dense or sparse."""
-    if is_sparse(a):
-        product = torch.sparse.mm(as_coo(a), as_coo(b).t() if is_sparse(b) else b.mT)
-        return product.to_dense() if is_sparse(product) else product
     if is_sparse(b):
-        return products(b, a).mT
-    return a @ b.mT
+        if not is_sparse(a):
+            return products(b, a).mT
+        # A product of two sparse matrices is barely sparse, and torch has it in beta only.
+        b = as_coo(b)
+        used = torch.unique(b.indices()[1])
+        a = in_columns(as_coo(a), used)
+        blocks = [torch.sparse.mm(a, block.mT) for _, block in dense_blocks(b, used)]
+        return torch.cat(blocks, dim=1) if blocks else a.values().new_zeros((a.shape[0], 0))
+    return torch.sparse.mm(as_coo(a), b.mT) if is_sparse(a) else a @ b.mT
+
+
+def in_columns(rows: Tensor, columns: Tensor) -> Tensor:
+    """Sparse rows (N, D) without any but the given columns, which are numbered anew: (N, len(columns))."""
+    row, column = rows.indices()
+    kept = torch.isin(column, columns)
+    place = torch.stack([row[kept], torch.searchsorted(columns, column[kept])])
+    shape = (rows.shape[0], len(columns))
+    return torch.sparse_coo_tensor(
+        place, rows.values()[kept], shape, is_coalesced=True, check_invariants=False
+    )
 
 
 def negated_distances(a: Any, b: Any, *, order: float) -> Tensor:

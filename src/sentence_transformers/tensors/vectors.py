@@ -96,7 +96,7 @@ def unit_vectors(vectors: Tensor) -> Tensor:
     if not is_sparse(vectors):
         return functional.normalize(vectors, p=2, dim=-1, eps=SMALLEST_NORM)
     if vectors.dim() == 1:
-        return unit_vectors(vectors.unsqueeze(0)).squeeze(0)
+        return unit_vectors(vectors.unsqueeze(0))[0]
     vectors = as_coo(vectors)
     row = vectors.indices()[0]  # (nonzero,)
     values = vectors.values()  # (nonzero,)
@@ -133,5 +133,5 @@ def truncate_embeddings(embeddings: EmbeddingsT, truncate_dim: int | None) -> Em
         return [truncate_embeddings(embedding, truncate_dim) for embedding in embeddings]
     if isinstance(embeddings, Tensor) and is_sparse(embeddings):
         width = embeddings.shape[-1]
-        return as_coo(embeddings).narrow_copy(-1, 0, min(width, truncate_dim))
+        return as_coo(embeddings).narrow_copy(embeddings.dim() - 1, 0, min(width, truncate_dim))
     return embeddings[..., :truncate_dim]

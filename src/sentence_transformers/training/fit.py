@@ -157,8 +157,7 @@ class FitMixin:
         self.to(device)  # type: ignore[attr-defined]
         losses = [loss.to(device) for _, loss in objectives]
         optimizers = [
-            optimizer_class(parameter_groups(loss, weight_decay), **optimizer_params)  # type: ignore[arg-type]
-            for loss in losses
+            optimizer_class(parameter_groups(loss, weight_decay), **optimizer_params) for loss in losses
         ]
         schedulers = [
             self._get_scheduler(
@@ -179,7 +178,9 @@ class FitMixin:
             for epoch in tqdm(range(epochs), desc="Epoch", disable=not show_progress_bar):
                 set_training(losses)
                 for step in tqdm(range(steps_per_epoch), desc="Iteration", disable=not show_progress_bar):
-                    for loss, optimizer, rate, stream in zip(losses, optimizers, schedulers, batches, strict=True):
+                    for loss, optimizer, rate, stream in zip(
+                        losses, optimizers, schedulers, batches, strict=True
+                    ):
                         columns, labels = next(stream)
                         with torch.autocast(device.type, enabled=use_amp):
                             value = total(
@@ -207,7 +208,7 @@ class FitMixin:
 
         if evaluator is None and output_path is not None:
             self.save(output_path)  # type: ignore[attr-defined]
-        if checkpoint_path:
+        if checkpoint_path and not (checkpoint_save_steps and global_step % checkpoint_save_steps == 0):
             self._save_checkpoint(checkpoint_path, checkpoint_save_total_limit, global_step)
 
     def smart_batching_collate(self, batch: list[InputExample]) -> tuple[list[dict[str, Tensor]], Tensor]:
@@ -220,7 +221,13 @@ class FitMixin:
             The features of each column of texts, tokenised together, and the labels: (B,), int64 for whole
             numbers, else float32; (B, N) for labels that are vectors.
         """
-        columns = zip(*(example.texts or [] for example in batch), strict=True)
+        counts = {len(example.texts or ()) for example in batch}
+        if len(counts) > 1:
+            raise ValueError(
+                f"The examples of a batch have different numbers of texts ({sorted(counts)}). Give every "
+                "InputExample of a data loader the same number, one text for each column of the loss."
+            )
+        columns = zip(*(example.texts or () for example in batch))
         features = [self.tokenize(list(column)) for column in columns]  # type: ignore[attr-defined]
         return features, stacked_labels([example.label for example in batch])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +20,8 @@ from typing_extensions import Self
 
 from sentence_transformers.arguments import accepts_older_names
 from sentence_transformers.backend import attention, native
+from sentence_transformers.backend.lean import LeanEncoder, open_lean
+from sentence_transformers.backend.lean import grown as grown_model
 from sentence_transformers.inputs.packing import PackedLayout
 from sentence_transformers.inputs.rows import TokenRows
 from sentence_transformers.inputs.tokens import read_token_ids
@@ -31,6 +34,8 @@ from sentence_transformers.modules.transformer.architectures import (
     embedding_width,
     position_offset,
 )
+from sentence_transformers.modules.transformer.light_tokenizer import LightTokenizer, open_light
+from sentence_transformers.modules.transformer.light_tokenizer import grown as grown_tokenizer
 from sentence_transformers.modules.transformer.settings import read_settings
 from sentence_transformers.modules.transformer.text import (
     TextTokenizer,
@@ -42,6 +47,8 @@ from sentence_transformers.storage.folder import write_json
 from sentence_transformers.tensors.padding import repad_flattened_features
 
 logger = logging.getLogger(__name__)
+
+_growing = threading.Lock()
 
 TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
@@ -133,15 +140,37 @@ class Transformer(RowInputModule):
         config_options = {**location, **(config_args or {}), **(config_kwargs or {})}
         model_options = {**location, **(model_args or {}), **(model_kwargs or {})}
         tokenizer_options = {**location, **(tokenizer_args or {}), **(processor_kwargs or {})}
-        self.auto_model: Any = load_transformer(
-            model_name_or_path, transformer_task, config_options, model_options
-        )
-        self.tokenizer = load_tokenizer(tokenizer_name_or_path or model_name_or_path, tokenizer_options)
+        folder = Path(model_name_or_path)
+        lean = None
+        if folder.is_dir() and transformer_task == "feature-extraction" and not asks_for(config_options, model_options):
+            lean = open_lean(folder)
+        self.auto_model = lean or load_transformer(model_name_or_path, transformer_task, config_options, model_options)
+        tokenizer_folder = Path(tokenizer_name_or_path or model_name_or_path)
+        light = None
+        if tokenizer_folder.is_dir() and not asks_for(tokenizer_options):
+            light = open_light(tokenizer_folder)
+        self.tokenizer = light or load_tokenizer(str(tokenizer_folder), tokenizer_options)
         self.max_seq_length = max_seq_length if max_seq_length is not None else self._natural_limit()
-        if tokenizer_name_or_path is not None:
-            self.auto_model.config.tokenizer_class = type(self.tokenizer).__name__
 
     # -- what the model is -------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "auto_model":
+            return self._transformers_model()
+        return super().__getattr__(name)
+
+    def _transformers_model(self) -> Any:
+        """The transformers model; made now if the checkpoint was opened without transformers."""
+        if isinstance(self._model, LeanEncoder):
+            with _growing:
+                if isinstance(self._model, LeanEncoder):
+                    self._modules["auto_model"] = grown_model(self._model)
+        return self._model
+
+    @property
+    def _model(self) -> Any:
+        """The model as it is held: transformers', or a lean one."""
+        return self._modules["auto_model"]
 
     @property
     def config(self) -> Any:
@@ -156,6 +185,10 @@ class Transformer(RowInputModule):
     @property
     def tokenizer(self) -> Any:
         """The transformers tokenizer. `encode` never changes it; a changed one is noticed."""
+        if isinstance(self._tokenizer, LightTokenizer):
+            with _growing:
+                if isinstance(self._tokenizer, LightTokenizer):
+                    self._tokenizer = grown_tokenizer(self._tokenizer)
         return self._tokenizer
 
     @tokenizer.setter
@@ -174,7 +207,7 @@ class Transformer(RowInputModule):
 
     def get_word_embedding_dimension(self) -> int:
         """Width of each token's embedding."""
-        return embedding_width(self.auto_model.config)
+        return embedding_width(self._model.config)
 
     get_embedding_dimension = get_word_embedding_dimension
 
@@ -182,16 +215,16 @@ class Transformer(RowInputModule):
         settings = {
             "max_seq_length": self.max_seq_length,
             "do_lower_case": self.do_lower_case,
-            "architecture": type(self.auto_model).__name__,
+            "architecture": getattr(self._model, "class_name", type(self._model).__name__),
         }
         return f"{type(self).__name__}({settings})"
 
     def _natural_limit(self) -> int | None:
         """The smaller of the model's and the tokenizer's limit, where the model has one."""
-        positions = getattr(self.auto_model.config, "max_position_embeddings", None)
+        positions = getattr(self._model.config, "max_position_embeddings", None)
         if positions is None:
             return None
-        return min(positions, self.tokenizer.model_max_length)
+        return min(positions, self._tokenizer.model_max_length)
 
     # -- inputs into features ----------------------------------------------------------------------------
 
@@ -199,9 +232,9 @@ class Transformer(RowInputModule):
         """The private tokenizer for a maximum length; made again when what it depends on has changed."""
         limit = self.max_seq_length if max_length is None else max_length
         current = self._text
-        wanted = fingerprint(self.tokenizer, limit, self.do_lower_case)
+        wanted = fingerprint(self._tokenizer, limit, self.do_lower_case)
         if current is None or current.fingerprint != wanted:
-            current = TextTokenizer(self.tokenizer, max_length=limit, lowercase=self.do_lower_case)
+            current = TextTokenizer(self._tokenizer, max_length=limit, lowercase=self.do_lower_case)
             self._text = current
         return current
 
@@ -231,26 +264,26 @@ class Transformer(RowInputModule):
     def collate_rows(self, rows: TokenRows, *, packed: bool) -> dict[str, Any]:
         """Build the features of one batch: packed one after another, or padded to the longest."""
         if packed:
-            return packed_features(rows, offset=position_offset(self.auto_model.config))
-        return padded_features(rows, self.tokenizer)
+            return packed_features(rows, offset=position_offset(self._model.config))
+        return padded_features(rows, self._tokenizer)
 
     @property
     def can_pack(self) -> bool:
         """Whether this model computes packed rows exactly as padded ones."""
-        config = self.auto_model.config
+        config = self._model.config
         return (
             self.unpad_inputs is not False
             and self.transformer_task == "feature-extraction"
             and not getattr(config, "output_hidden_states", False)
             and not getattr(config, "output_attentions", False)
             and not getattr(config, "is_decoder", False)
-            and (self._adopts_packing or native.runs(self.auto_model))
+            and (self._adopts_packing or native.runs(self._model))
         )
 
     @property
     def _adopts_packing(self) -> bool:
         """Whether transformers' own forward computes packed rows with our attention."""
-        config = self.auto_model.config
+        config = self._model.config
         return config.model_type in PACKABLE and config._attn_implementation in ("sdpa", attention.NAME)
 
     def preprocess(
@@ -275,7 +308,7 @@ class Transformer(RowInputModule):
         rows = self.read_rows(inputs, prompt=prompt, **kwargs)
         multiple = (settings.get("text") or {}).get("pad_to_multiple_of")
         pad_to = -(-max(rows.lengths, default=1) // multiple) * multiple if multiple else None
-        return padded_features(rows, self.tokenizer, pad_to=pad_to)
+        return padded_features(rows, self._tokenizer, pad_to=pad_to)
 
     def tokenize(self, texts: list[Any], padding: str | bool = True, **kwargs: Any) -> dict[str, Any]:
         """Older name of `preprocess`.
@@ -287,7 +320,7 @@ class Transformer(RowInputModule):
         """
         rows = self.read_rows(texts, **kwargs)
         pad_to = self.max_seq_length if padding == "max_length" else None
-        return padded_features(rows, self.tokenizer, pad_to=pad_to)
+        return padded_features(rows, self._tokenizer, pad_to=pad_to)
 
     # -- features into embeddings ------------------------------------------------------------------------
 
@@ -314,10 +347,10 @@ class Transformer(RowInputModule):
     def _forward_packed(self, features: dict[str, Any], layout: PackedLayout, kwargs: dict[str, Any]) -> Tensor:
         if layout.total == 0:
             width = self.get_word_embedding_dimension()
-            return torch.zeros(1, 0, width, dtype=self.auto_model.dtype, device=self.auto_model.device)
+            return torch.zeros(1, 0, width, dtype=self._model.dtype, device=self._model.device)
         given = {name: features[name] for name in ("input_ids", "position_ids", "token_type_ids") if name in features}
         if not kwargs:
-            fast = native.forward_of(self.auto_model)
+            fast = native.forward_of(self._model)
             if fast is not None:
                 return fast(layout, **given)
         if not self._adopts_packing:
@@ -409,11 +442,22 @@ class Transformer(RowInputModule):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         # A model that packed rows names our attention, which a new process has yet to register.
-        if self.auto_model.config._attn_implementation == attention.NAME:
+        if self._model.config._attn_implementation == attention.NAME:
             attention.register()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_text": None}
+
+
+def asks_for(*options: dict[str, Any]) -> list[str]:
+    """Settings a caller passes on to transformers, less those that say nothing about a local checkpoint."""
+    silent = {"cache_dir", "local_files_only", "token", "revision"}
+    return [
+        key
+        for given in options
+        for key, value in given.items()
+        if key not in silent and not (key == "trust_remote_code" and not value)
+    ]
 
 
 def load_transformer(

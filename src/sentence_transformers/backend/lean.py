@@ -1,0 +1,211 @@
+"""A checkpoint opened without transformers.
+
+Importing transformers' modelling code takes longer than everything else between the start of a process and
+its first embedding. For the families that `native.py` computes, the weights file and `config.json` say all
+that is needed, so a model can be opened without it: `LeanEncoder` has the same parameters under the same
+names, and `grown` turns it into the real transformers model, sharing those parameters, as soon as anybody
+asks for that. Anything unusual about a checkpoint, and it is not opened this way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sentence_transformers.backend.native import ACTIVATIONS, FAMILIES, Family
+from sentence_transformers.storage.folder import SAFETENSORS, read_json, read_weights
+
+CLASSES: dict[str, str] = {
+    "bert": "bert.modeling_bert.BertModel",
+    "roberta": "roberta.modeling_roberta.RobertaModel",
+    "xlm-roberta": "xlm_roberta.modeling_xlm_roberta.XLMRobertaModel",
+    "camembert": "camembert.modeling_camembert.CamembertModel",
+    "mpnet": "mpnet.modeling_mpnet.MPNetModel",
+}
+"""The class transformers gives a checkpoint of each model type, by its path below `transformers.models`."""
+
+NEEDED_SETTINGS = (
+    "hidden_act",
+    "hidden_size",
+    "intermediate_size",
+    "layer_norm_eps",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "pad_token_id",
+    "vocab_size",
+)
+"""What `config.json` has to say itself: nothing here knows transformers' defaults."""
+
+UNUSUAL_SETTINGS = ("auto_map", "quantization_config", "adapters", "pruned_heads", "chunk_size_feed_forward")
+"""Settings with which a checkpoint is left to transformers."""
+
+EMBEDDING_TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings", "relative_attention_bias")
+
+
+class LeanEncoder(nn.Module):
+    """An encoder's parameters under transformers' names, with the configuration as plain values.
+
+    Args:
+        settings: Contents of `config.json`.
+        state: Tensors by name.
+        name: Where the checkpoint came from.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], state: Mapping[str, Tensor], name: str) -> None:
+        super().__init__()
+        self.settings = dict(settings)
+        self.name = name
+        self.class_path = CLASSES[settings["model_type"]]
+        self.config = SimpleNamespace(
+            **{"type_vocab_size": 0, **settings, "_attn_implementation": "sdpa", "output_hidden_states": False}
+        )
+        for path in dict.fromkeys(key.rpartition(".")[0] for key in state):
+            put(self, path, layer_of(path, state, float(settings["layer_norm_eps"])))
+        self.eval()
+
+    @property
+    def class_name(self) -> str:
+        """Name of the transformers class this stands for."""
+        return self.class_path.rpartition(".")[2]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+
+def layer_of(path: str, state: Mapping[str, Tensor], epsilon: float) -> nn.Module:
+    """The layer a weight (and its bias) belongs to, told by its name and shape, using those very tensors."""
+    weight, bias = state[f"{path}.weight"], state.get(f"{path}.bias")
+    kind: type[nn.Module]
+    if weight.ndim == 1:
+        kind, facts = nn.LayerNorm, {"normalized_shape": weight.shape, "eps": epsilon, "elementwise_affine": True}
+    elif path.rpartition(".")[2] in EMBEDDING_TABLES:
+        kind, facts = nn.Embedding, dict.fromkeys(("padding_idx", "max_norm"))
+        facts |= {"num_embeddings": weight.shape[0], "embedding_dim": weight.shape[1]}
+        facts |= {"norm_type": 2.0, "scale_grad_by_freq": False, "sparse": False}
+    else:
+        kind, facts = nn.Linear, {"in_features": weight.shape[1], "out_features": weight.shape[0]}
+    # The constructors would draw random weights first, from everybody's random numbers.
+    layer = kind.__new__(kind)
+    nn.Module.__init__(layer)
+    for name, fact in facts.items():
+        setattr(layer, name, fact)
+    layer.weight = nn.Parameter(weight)
+    if kind is not nn.Embedding:
+        layer.register_parameter("bias", None if bias is None else nn.Parameter(bias))
+    return layer
+
+
+def put(root: nn.Module, path: str, layer: nn.Module) -> None:
+    """Put a layer at a dotted path, making the containers on the way."""
+    *containers, last = path.split(".")
+    place = root
+    for number, name in enumerate(containers):
+        if name not in place._modules:
+            below = (containers + [last])[number + 1]
+            place.add_module(name, nn.ModuleList() if below.isdigit() else nn.Module())
+        place = place._modules[name]  # type: ignore[assignment]
+    place.add_module(last, layer)
+
+
+def open_lean(folder: Path) -> LeanEncoder | None:
+    """Open a checkpoint without transformers; None if anything about it calls for transformers."""
+    weights = folder / SAFETENSORS
+    if not weights.is_file() or (folder / "adapter_config.json").exists():
+        return None
+    settings = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    if not is_usual(settings):
+        return None
+    state = {name: tensor for name, tensor in read_weights(folder).items() if name != "embeddings.position_ids"}
+    if {name: tuple(tensor.shape) for name, tensor in state.items()} != expected_shapes(settings):
+        return None
+    if any(tensor.dtype != torch.float32 for tensor in state.values()):
+        return None
+    return LeanEncoder(settings, state, str(folder))
+
+
+def is_usual(settings: Any) -> bool:
+    """Whether a `config.json` describes nothing but a plain encoder of a known family, and completely."""
+    return (
+        isinstance(settings, dict)
+        and settings.get("model_type") in CLASSES
+        and all(settings.get(name) is not None for name in NEEDED_SETTINGS)
+        and not any(settings.get(name) for name in UNUSUAL_SETTINGS)
+        and settings["hidden_act"] in ACTIVATIONS
+        and settings.get("position_embedding_type", "absolute") == "absolute"
+        and not settings.get("is_decoder")
+        and not settings.get("add_cross_attention")
+        and not settings.get("output_hidden_states")
+        and not settings.get("output_attentions")
+        and settings.get("torch_dtype", "float32") in ("float32", None)
+        and settings.get("dtype", "float32") in ("float32", None)
+        and settings.get("architectures", [None])[0] == CLASSES[settings["model_type"]].rpartition(".")[2]
+    )
+
+
+def expected_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors of a complete checkpoint with this configuration."""
+    width, inner = settings["hidden_size"], settings["intermediate_size"]
+    family = FAMILIES[CLASSES[settings["model_type"]]]
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (settings["vocab_size"], width),
+        "embeddings.position_embeddings.weight": (settings["max_position_embeddings"], width),
+        "embeddings.LayerNorm.weight": (width,),
+        "embeddings.LayerNorm.bias": (width,),
+        "pooler.dense.weight": (width, width),
+        "pooler.dense.bias": (width,),
+    }
+    if settings["model_type"] == "mpnet":
+        buckets = settings.get("relative_attention_num_buckets", 32)
+        shapes["encoder.relative_attention_bias.weight"] = (buckets, settings["num_attention_heads"])
+    else:
+        shapes["embeddings.token_type_embeddings.weight"] = (settings.get("type_vocab_size", 0), width)
+    for number in range(settings["num_hidden_layers"]):
+        for part, shape in layer_shapes(family, width, inner):
+            shapes[f"{family.layers}.{number}.{part}.weight"] = shape
+            shapes[f"{family.layers}.{number}.{part}.bias"] = shape[:1]
+    return shapes
+
+
+def layer_shapes(family: Family, width: int, inner: int) -> list[tuple[str, tuple[int, ...]]]:
+    """Shape of the weight of each part of a layer."""
+    square = (family.query, family.key, family.value, family.attended)
+    norms = (family.attended_norm, family.narrowed_norm)
+    return [
+        *((part, (width, width)) for part in square),
+        *((part, (width,)) for part in norms),
+        (family.widened, (inner, width)),
+        (family.narrowed, (width, inner)),
+    ]
+
+
+def grown(lean: LeanEncoder) -> Any:
+    """The transformers model a lean one stands for, with the very same parameters.
+
+    Needs no file of the checkpoint, which may have gone since.
+    """
+    from transformers import AutoConfig, AutoModel
+    from transformers.initialization import no_init_weights
+
+    settings = json.loads(json.dumps(lean.settings))
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    config._name_or_path = lean.name
+    with torch.random.fork_rng(devices=[]), no_init_weights():
+        model = AutoModel.from_config(config)
+    model.to(lean.device)
+    for path, parameter in lean.named_parameters():
+        holder, _, name = path.rpartition(".")
+        setattr(model.get_submodule(holder), name, parameter)
+    model.name_or_path = lean.name
+    return model.train(lean.training)
