@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from tiny import FAMILIES, VOCABULARY_SIZE, WIDTH, sample_texts, tiny_checkpoint, tiny_model, tiny_tokenizer
 
 

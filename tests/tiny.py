@@ -1,13 +1,16 @@
 """Tiny transformers checkpoints with random weights, one per architecture family, made without a network.
 
 A family is a configuration and the special tokens that its tokenizers carry. Every checkpoint has a fast
-tokenizer trained here on a few lines of real text, two layers and a width of 32, and is the same in every
+tokenizer made here from a few lines of real text, two layers and a width of 32, and is the same in every
 run. The table `FAMILIES` is the list of what exists. What is tested with them stands in the tests.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -43,7 +46,7 @@ class Family:
     """Further arguments of the tokenizer."""
 
     pieces: str = "wordpiece"
-    """How words are split, a key of `TRAINERS`."""
+    """How words are split, a key of `TOKENIZERS`."""
 
 
 BERT_TOKENS = {
@@ -129,7 +132,12 @@ FAMILIES: Mapping[str, Family] = {
     "modernbert": Family(
         model_type="modernbert",
         # The second layer sees 4 tokens to each side only.
-        settings={**ENCODER, "global_attn_every_n_layers": 2, "local_attention": 8, "initializer_cutoff_factor": 2.0},
+        settings={
+            **ENCODER,
+            "global_attn_every_n_layers": 2,
+            "local_attention": 8,
+            "initializer_cutoff_factor": 2.0,
+        },
         special_tokens=BERT_TOKENS,
         pieces="bytes",
         **BERT_LIKE,
@@ -150,9 +158,7 @@ FAMILIES: Mapping[str, Family] = {
         pieces="unigram",
         **BERT_LIKE,
     ),
-    "nomic-bert": Family(
-        model_type="nomic_bert", settings=ENCODER, special_tokens=BERT_TOKENS, **BERT_LIKE
-    ),
+    "nomic-bert": Family(model_type="nomic_bert", settings=ENCODER, special_tokens=BERT_TOKENS, **BERT_LIKE),
     "t5": Family(
         model_type="t5",
         settings={
@@ -322,13 +328,13 @@ def special_token_ids(family: str) -> dict[str, int]:
 
 
 def tiny_tokenizer(family: str) -> Any:
-    """The fast tokenizer of a family, trained on the sample texts."""
+    """The fast tokenizer of a family, made from the sample texts."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
     kind = FAMILIES[family]
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(trained_tokenizer(family)),
+        tokenizer_object=Tokenizer.from_str(built_tokenizer(family)),
         model_max_length=MAX_TOKENS,
         model_input_names=input_names(family),
         **{"padding_side": "right", **kind.tokenizer_settings},
@@ -343,13 +349,13 @@ def input_names(family: str) -> list[str]:
 
 
 @cache
-def trained_tokenizer(family: str) -> str:
-    """A family's tokenizer as the text of tokenizer.json; trained once in a process."""
+def built_tokenizer(family: str) -> str:
+    """A family's tokenizer as the text of tokenizer.json; made once in a process."""
     from tokenizers.processors import TemplateProcessing
 
     kind = FAMILIES[family]
     tokens = list(kind.special_tokens.values())
-    tokenizer = TRAINERS[kind.pieces](tokens, kind.special_tokens["unk_token"])
+    tokenizer = TOKENIZERS[kind.pieces](tokens, kind.special_tokens["unk_token"])
     # Filling up gives every family the vocabulary size that its configuration names.
     missing = VOCABULARY_SIZE - tokenizer.get_vocab_size()
     if missing > 0:
@@ -362,36 +368,63 @@ def trained_tokenizer(family: str) -> str:
     return tokenizer.to_str()
 
 
-def train_wordpiece(tokens: list[str], unknown: str) -> Any:
+def build_wordpiece(tokens: list[str], unknown: str) -> Any:
     """Lower-cased word pieces, as BERT has them."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token=unknown))
+    pieces = frequent_pieces(VOCABULARY_SIZE - len(tokens), lowercase=True, start="", inside="##")
+    vocabulary = {piece: number for number, piece in enumerate([*tokens, *pieces])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=VOCABULARY_SIZE, special_tokens=tokens, show_progress=False, continuing_subword_prefix="##"
-    )
-    tokenizer.train_from_iterator(sample_texts(), trainer)
     return tokenizer
 
 
-def train_unigram(tokens: list[str], unknown: str) -> Any:
+def build_unigram(tokens: list[str], unknown: str) -> Any:
     """Pieces with a mark for the space before them, as SentencePiece has them."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    tokenizer = Tokenizer(models.Unigram())
+    pieces = frequent_pieces(VOCABULARY_SIZE - len(tokens), lowercase=False, start="\u2581", inside="")
+    total = sum(pieces.values())
+    scored = [(piece, math.log(count / total)) for piece, count in pieces.items()]
+    vocabulary = [*((token, 0.0) for token in tokens), *scored]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=tokens.index(unknown)))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=VOCABULARY_SIZE, special_tokens=tokens, unk_token=unknown, show_progress=False
-    )
-    tokenizer.train_from_iterator(sample_texts(), trainer)
     return tokenizer
 
 
-def train_bytes(tokens: list[str], unknown: str) -> Any:
+def frequent_pieces(size: int, *, lowercase: bool, start: str, inside: str) -> dict[str, int]:
+    """The characters and the most frequent beginnings and endings of words, with their counts.
+
+    Counted here because the trainers of `tokenizers` break ties differently in every process.
+
+    Args:
+        size: How many pieces.
+        lowercase: Whether the words are lower-cased first.
+        start: Mark of a piece that begins a word.
+        inside: Mark of a piece that continues one.
+    """
+    characters: Counter[str] = Counter()
+    longer: Counter[str] = Counter()
+    for text in sample_texts():
+        for word in re.findall(r"\w+|[^\w\s]", text.lower() if lowercase else text):
+            characters.update([start + word[0], *(inside + letter for letter in word[1:])])
+            characters.update([start] if start else [inside + word[0]])
+            if len(word) > 1:
+                longer.update([start + word[:length] for length in {2, 3, len(word)} if length <= len(word)])
+                longer.update([inside + word[-length:] for length in (2, 3) if length < len(word)])
+    ranked = [*by_frequency(characters), *by_frequency(longer)]
+    return dict(ranked[:size])
+
+
+def by_frequency(counts: Counter[str]) -> list[tuple[str, int]]:
+    """Most frequent first, in alphabetical order where counts are equal."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def build_bytes(tokens: list[str], unknown: str) -> Any:
     """Pairs of bytes, as GPT-2 and its descendants have them; no text is unknown."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -409,8 +442,8 @@ def train_bytes(tokens: list[str], unknown: str) -> Any:
     return tokenizer
 
 
-TRAINERS: Mapping[str, Callable[[list[str], str], Any]] = {
-    "wordpiece": train_wordpiece,
-    "unigram": train_unigram,
-    "bytes": train_bytes,
+TOKENIZERS: Mapping[str, Callable[[list[str], str], Any]] = {
+    "wordpiece": build_wordpiece,
+    "unigram": build_unigram,
+    "bytes": build_bytes,
 }

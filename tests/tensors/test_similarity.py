@@ -155,6 +155,18 @@ def test_euclidean_distances_of_close_rows_keep_their_digits():
     assert -euclidean_sim(row, near).item() == pytest.approx(exact, rel=1e-5)
 
 
+def test_distances_of_equal_rows_are_zero():
+    rows = torch.randn(40, 64, generator=torch.Generator().manual_seed(0)) * 100
+    for distances in (euclidean_sim(rows, rows), euclidean_sim(rows.to_sparse(), rows.to_sparse())):
+        torch.testing.assert_close(distances.diagonal(), torch.zeros(40), rtol=0, atol=1e-4)
+
+
+def test_products_of_sparse_rows_give_no_warning_about_torch():
+    similarity.use_up_beta_warning.cache_clear()
+    rows = torch.eye(3).to_sparse()
+    assert torch.equal(dot_score(rows, rows), torch.eye(3))
+
+
 def test_distances_between_many_rows_need_no_tensor_of_all_differences():
     # As (N, M, D), the differences would take 12 GB.
     scores = manhattan_sim(torch.zeros(3000, 1000), torch.ones(1000, 1000))

@@ -46,7 +46,12 @@ NEEDED_SETTINGS = (
 UNUSUAL_SETTINGS = ("auto_map", "quantization_config", "adapters", "pruned_heads", "chunk_size_feed_forward")
 """Settings with which a checkpoint is left to transformers."""
 
-EMBEDDING_TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings", "relative_attention_bias")
+EMBEDDING_TABLES = (
+    "word_embeddings",
+    "position_embeddings",
+    "token_type_embeddings",
+    "relative_attention_bias",
+)
 
 
 class LeanEncoder(nn.Module):
@@ -64,7 +69,12 @@ class LeanEncoder(nn.Module):
         self.name = name
         self.class_path = CLASSES[settings["model_type"]]
         self.config = SimpleNamespace(
-            **{"type_vocab_size": 0, **settings, "_attn_implementation": "sdpa", "output_hidden_states": False}
+            **{
+                "type_vocab_size": 0,
+                **settings,
+                "_attn_implementation": "sdpa",
+                "output_hidden_states": False,
+            }
         )
         for path in dict.fromkeys(key.rpartition(".")[0] for key in state):
             put(self, path, layer_of(path, state, float(settings["layer_norm_eps"])))
@@ -89,7 +99,10 @@ def layer_of(path: str, state: Mapping[str, Tensor], epsilon: float) -> nn.Modul
     weight, bias = state[f"{path}.weight"], state.get(f"{path}.bias")
     kind: type[nn.Module]
     if weight.ndim == 1:
-        kind, facts = nn.LayerNorm, {"normalized_shape": weight.shape, "eps": epsilon, "elementwise_affine": True}
+        kind, facts = (
+            nn.LayerNorm,
+            {"normalized_shape": weight.shape, "eps": epsilon, "elementwise_affine": True},
+        )
     elif path.rpartition(".")[2] in EMBEDDING_TABLES:
         kind, facts = nn.Embedding, dict.fromkeys(("padding_idx", "max_norm"))
         facts |= {"num_embeddings": weight.shape[0], "embedding_dim": weight.shape[1]}
@@ -127,7 +140,9 @@ def open_lean(folder: Path) -> LeanEncoder | None:
     settings = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     if not is_usual(settings):
         return None
-    state = {name: tensor for name, tensor in read_weights(folder).items() if name != "embeddings.position_ids"}
+    state = {
+        name: tensor for name, tensor in read_weights(folder).items() if name != "embeddings.position_ids"
+    }
     if {name: tuple(tensor.shape) for name, tensor in state.items()} != expected_shapes(settings):
         return None
     if any(tensor.dtype != torch.float32 for tensor in state.values()):

@@ -148,7 +148,9 @@ def forward_of(model: nn.Module) -> Callable[..., Tensor] | None:
     def forward(
         layout: PackedLayout, input_ids: Tensor, position_ids: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        states = embed(model, input_ids[0], position_ids[0], None if token_type_ids is None else token_type_ids[0])
+        states = embed(
+            model, input_ids[0], position_ids[0], None if token_type_ids is None else token_type_ids[0]
+        )
         activation = ACTIVATIONS[getattr(model.config, "hidden_act", None) or model.config.activation]
         return run_layers(states, layers, heads, activation, layout, position_bias(model, layout))[None]
 
@@ -160,7 +162,9 @@ PLAIN = {nn.Linear, nn.LayerNorm}
 
 def untouched(parts: tuple[nn.Module, ...]) -> bool:
     """Whether the parts of a layer are plain layers without hooks (an adapter replaces or hooks them)."""
-    return all(type(part) in PLAIN and not part._forward_hooks and not part._forward_pre_hooks for part in parts)
+    return all(
+        type(part) in PLAIN and not part._forward_hooks and not part._forward_pre_hooks for part in parts
+    )
 
 
 def embed(model: Any, tokens: Tensor, positions: Tensor, kinds: Tensor | None) -> Tensor:

@@ -69,7 +69,8 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "tensors.similarity",
-        "cos_sim dot_score euclidean_sim manhattan_sim pairwise_angle_sim pairwise_cos_sim pairwise_dot_score "
+        "cos_sim dot_score euclidean_sim manhattan_sim pairwise_angle_sim pairwise_cos_sim "
+        "pairwise_dot_score "
         "pairwise_euclidean_sim pairwise_manhattan_sim pytorch_cos_sim",
         "util util.similarity",
     ),

@@ -42,8 +42,9 @@ class PeftAdapterMixin:
         """Raise a ValueError when adapters cannot be used with this model, or without the package peft."""
         if not self.has_peft_compatible_model():
             raise ValueError(
-                f"This {type(self).__name__} cannot take adapters: they go onto a transformers model, and there is "
-                "none inside that supports them. Use a model whose first module is a Transformer running in torch."
+                f"This {type(self).__name__} cannot take adapters: they go onto a transformers model, and "
+                "there is none inside that supports them. Use a model whose first module is a Transformer "
+                "that runs in torch."
             )
         if importlib.util.find_spec("peft") is None:
             raise ValueError(

@@ -306,7 +306,9 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
         """
         first = self._first_module()
         prepare = getattr(first, "preprocess", None)
-        if prepare is None or (isinstance(first, InputModule) and overrides(type(first), "tokenize", "preprocess")):
+        if prepare is None or (
+            isinstance(first, InputModule) and overrides(type(first), "tokenize", "preprocess")
+        ):
             prepare = first.tokenize
             if prompt:
                 inputs = [prompt + item for item in inputs]
@@ -539,7 +541,9 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
         if organization:
             owner, _, name = repo_id.rpartition("/")
             if owner not in ("", organization):
-                raise ValueError(f"organization={organization!r} contradicts repo_id={repo_id!r}. Leave it out.")
+                raise ValueError(
+                    f"organization={organization!r} contradicts repo_id={repo_id!r}. Leave it out."
+                )
             repo_id = f"{organization}/{name}"
         return self.push_to_hub(
             repo_id=repo_id,

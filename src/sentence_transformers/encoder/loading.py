@@ -78,7 +78,9 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     config = read_json(path) if path.is_file() else {}
     if not isinstance(config, dict):
-        raise ValueError(f"{path} holds no settings but {type(config).__name__}. Is the model folder damaged?")
+        raise ValueError(
+            f"{path} holds no settings but {type(config).__name__}. Is the model folder damaged?"
+        )
     return config
 
 

@@ -66,7 +66,11 @@ def save_model(
 
 def installed_versions() -> dict[str, str]:
     """Versions to note in a saved model, by the names every release uses."""
-    names = {"sentence_transformers": "sentence-transformers", "transformers": "transformers", "pytorch": "torch"}
+    names = {
+        "sentence_transformers": "sentence-transformers",
+        "transformers": "transformers",
+        "pytorch": "torch",
+    }
     versions = {}
     for key, distribution in names.items():
         try:
@@ -97,7 +101,9 @@ def publish(
     from huggingface_hub import HfApi
 
     hub = HfApi(token=token)
-    address = hub.create_repo(repo_id=repo_id, private=private, repo_type=None, exist_ok=exist_ok or create_pr)
+    address = hub.create_repo(
+        repo_id=repo_id, private=private, repo_type=None, exist_ok=exist_ok or create_pr
+    )
     repo_id = address.repo_id
     card_data = getattr(model, "model_card_data", None)
     if card_data is not None and hasattr(card_data, "set_model_id"):

@@ -39,13 +39,17 @@ class EncodeOptions:
 
     def __post_init__(self) -> None:
         if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size!r} encodes nothing. Pass a whole number, 1 or more.")
+            raise ValueError(
+                f"batch_size={self.batch_size!r} encodes nothing. Pass a whole number, 1 or more."
+            )
         if self.output_value not in OUTPUT_VALUES:
             raise UnknownOutputError(
                 f"Unknown output_value {self.output_value!r}. Pass 'sentence_embedding', 'token_embeddings' or None."
             )
         if self.precision not in PRECISIONS:
-            raise ValueError(f"Precision {self.precision!r} is not supported. Pass one of {', '.join(PRECISIONS)}.")
+            raise ValueError(
+                f"Precision {self.precision!r} is not supported. Pass one of {', '.join(PRECISIONS)}."
+            )
         check_truncate_dim(self.truncate_dim)
 
     @property

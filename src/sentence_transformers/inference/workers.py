@@ -45,7 +45,9 @@ def start_pool(model: Any, devices: Sequence[str] | None, target: Callable[..., 
     """
     devices = default_devices() if devices is None else list(devices)
     if not devices:
-        raise ValueError("A pool needs at least one device. Pass for example ['cpu', 'cpu'] or ['cuda:0', 'cuda:1'].")
+        raise ValueError(
+            "A pool needs at least one device. Pass for example ['cpu', 'cpu'] or ['cuda:0', 'cuda:1']."
+        )
     context = mp.get_context("spawn")
     inputs, outputs = context.Queue(), context.Queue()
     cpu_workers = sum(str(device) == "cpu" for device in devices)
@@ -56,7 +58,13 @@ def start_pool(model: Any, devices: Sequence[str] | None, target: Callable[..., 
         )
         process.start()
         processes.append(process)
-    return {"input": inputs, "output": outputs, "processes": processes, "lock": threading.Lock(), "request": 0}
+    return {
+        "input": inputs,
+        "output": outputs,
+        "processes": processes,
+        "lock": threading.Lock(),
+        "request": 0,
+    }
 
 
 def default_devices() -> list[str]:
@@ -105,7 +113,9 @@ def run_in_pool(
     """
     processes = pool["processes"]
     if not processes:
-        raise RuntimeError("The pool has been stopped. Start a new one with model.start_multi_process_pool().")
+        raise RuntimeError(
+            "The pool has been stopped. Start a new one with model.start_multi_process_pool()."
+        )
     if chunk_size is None:
         chunk_size = min(math.ceil(len(inputs) / len(processes) / CHUNKS_PER_WORKER), LARGEST_CHUNK)
     if chunk_size < 1:

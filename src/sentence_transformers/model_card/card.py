@@ -85,7 +85,8 @@ def introduction(card: BaseModelCardData) -> str:
 def description(card: BaseModelCardData) -> str:
     facts = card.get_model_specific_metadata()
     lines = [
-        f"- **{FACT_LABELS.get(name, name.replace('_', ' ').capitalize())}:** {told(value)}{FACT_UNITS.get(name, '')}"
+        f"- **{FACT_LABELS.get(name) or name.replace('_', ' ').capitalize()}:** "
+        f"{told(value)}{FACT_UNITS.get(name, '')}"
         for name, value in facts.items()
         if name not in TOLD_ELSEWHERE
     ]
@@ -127,7 +128,8 @@ def evaluation(card: BaseModelCardData) -> str:
     for entry in card.format_eval_metrics()["eval_metrics"]:
         on = f", data sets: {entry['dataset_names']}" if entry["dataset_names"] else ""
         parts.append(
-            f"### {entry['description']}\n\nMeasured with `{entry['class_name']}`{on}.\n\n{entry['table_lines']}"
+            f"### {entry['description']}\n\n"
+            f"Measured with `{entry['class_name']}`{on}.\n\n{entry['table_lines']}"
         )
     return "\n\n".join(parts) if len(parts) > 1 else ""
 

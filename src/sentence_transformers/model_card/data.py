@@ -1,7 +1,8 @@
 """What is known about a model for its card: the facts, kept while it is built, trained and evaluated.
 
 Model kinds derive from `BaseModelCardData` and state what differs: tags, facts, usage. The card data hold
-plain values; the model itself is only referred to weakly. How a card looks is written in `card.py`. No network is used, except by `validate_datasets` when it is told to ask for languages.
+plain values; the model itself is only referred to weakly. How a card looks is written in `card.py`. No
+network is used, except by `validate_datasets` when it is told to ask for languages.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ class BaseModelCardData(CardData):
         license: Licence of the model, as the hub names it, such as `apache-2.0`.
         model_name: Name to show; made from the base model's when None.
         model_id: Name of the model's hub repository, for the code that loads it.
-        train_datasets: What is known about the training data: dictionaries with `name` and `id`, in the order of
-            the data sets. The rest is found out when training begins.
+        train_datasets: What is known about the training data: dictionaries with `name` and `id`, in the
+            order of the data sets. The rest is found out when training begins.
         eval_datasets: The same for evaluation data.
         task_name: What the model is for, as the end of a sentence.
         tags: Tags for the hub.
@@ -156,7 +157,7 @@ class BaseModelCardData(CardData):
         return True
 
     def try_to_set_base_model(self) -> None:
-        """Set the base model, when it is unknown, to the checkpoint that the model's transformer came from."""
+        """Set the base model, when it is unknown, to the checkpoint that the transformer came from."""
         config = getattr(getattr(self.model, "transformers_model", None), "config", None)
         name = getattr(config, "name_or_path", None)
         if self.base_model is None and name:

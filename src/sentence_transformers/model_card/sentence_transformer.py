@@ -15,7 +15,8 @@ class SentenceTransformerModelCardData(BaseModelCardData):
     """Facts for the card of a model that gives one dense vector per input; arguments as in its base."""
 
     task_name: str | None = (
-        "semantic textual similarity, semantic search, paraphrase mining, classification, clustering, and more"
+        "semantic textual similarity, semantic search, paraphrase mining, classification, clustering, "
+        "and more"
     )
     tags: list[str] = field(
         default_factory=lambda: [

@@ -104,14 +104,14 @@ class CLIPModel(AnswersDimension, InputModule):
             inputs: Texts and images in any order. An image is a PIL image, an array or a tensor; either may
                 also stand in a dictionary under the key "text" or "image".
             prompt: Put in front of every text.
-            processing_kwargs: Further arguments of the tokenizer under the key "text", and of the processor of
-                images under "image".
+            processing_kwargs: Further arguments of the tokenizer under the key "text", and of the image
+                processor under "image".
             padding: How texts are padded: True to the longest, "max_length" to the most that is possible.
             **kwargs: Ignored.
 
         Returns:
-            `input_ids` and `attention_mask` (texts, T) if there are texts, `pixel_values` (images, 3, H, W) if
-            there are images, and `image_text_info`, a list with 1 for each text and 0 for each image.
+            `input_ids` and `attention_mask` (texts, T) if there are texts, `pixel_values` (images, 3, H, W)
+            if there are images, and `image_text_info`, a list with 1 for each text and 0 for each image.
 
         Raises:
             ValueError: If an input is neither.
@@ -228,11 +228,11 @@ def text_or_image(item: Any) -> tuple[int, Any]:
     if hasattr(item, "convert") or hasattr(item, "__array__"):
         return IMAGE, item
     raise ValueError(
-        f"Cannot encode {item!r} of type {type(item).__name__}: unsupported input type. Pass texts, or images as "
-        "PIL images, arrays or tensors."
+        f"Cannot encode {item!r} of type {type(item).__name__}: unsupported input type. Pass texts, "
+        "or images as PIL images, arrays or tensors."
     )
 
 
 def projected(output: Any) -> Tensor:
-    """The embeddings (B, D) in what transformers gives, which is a tensor or, from release 5 on, more than that."""
+    """The embeddings (B, D) in what transformers gives: a tensor, or an output with more than that."""
     return output if isinstance(output, Tensor) else output.pooler_output

@@ -163,5 +163,7 @@ def activation_named(path: str, *, trust_remote_code: bool = False) -> Callable[
     except (ImportError, AttributeError) as error:
         raise ValueError(f"The model's settings name the activation function {path!r}: {error}.") from error
     if not trust_remote_code and not (isinstance(kind, type) and issubclass(kind, torch.nn.Module)):
-        raise ValueError(f"The model's settings name {path!r} as activation function, which is no torch module.")
+        raise ValueError(
+            f"The model's settings name {path!r} as activation function, which is no torch module."
+        )
     return kind()

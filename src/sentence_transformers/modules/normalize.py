@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from torch.nn import functional as F
+from typing_extensions import Self
 
-from sentence_transformers.modules.base import Module
+from sentence_transformers.arguments import accepts_older_names
+from sentence_transformers.modules.base import Module, locate
 
 
 class Normalize(Module):
@@ -34,6 +36,22 @@ class Normalize(Module):
         # The squares of half-precision values overflow or vanish.
         features[self.module_output_name] = F.normalize(vectors.float(), p=2, dim=-1).to(vectors.dtype)
         return features
+
+    @classmethod
+    @accepts_older_names(input_path="model_name_or_path")
+    def load(
+        cls,
+        model_name_or_path: str = "",
+        subfolder: str = "",
+        token: bool | str | None = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        """Load the part; see `Module.load`. Without a folder, it has the usual settings."""
+        where = locate(model_name_or_path, subfolder, token, cache_folder, revision, local_files_only)
+        return super().load(**where, **kwargs) if model_name_or_path else cls()
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Write the settings where they are not the usual ones; releases up to 5.3 write none."""

@@ -41,5 +41,7 @@ def inside(folder: Path, name: str) -> Path:
     """
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"The model names the folder {name!r}, which lies outside of {folder}. It is not loaded.")
+        raise ValueError(
+            f"The model names the folder {name!r}, which lies outside of {folder}. It is not loaded."
+        )
     return path

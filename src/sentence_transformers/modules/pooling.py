@@ -18,52 +18,63 @@ from sentence_transformers.inputs.packing import PackedLayout
 from sentence_transformers.modules.base import Module, locate
 
 
-def first_token(tokens: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
+def first_token(tokens: Tensor, mask: Tensor, counted: Tensor, total: Tensor | None = None) -> Tensor:
     """Embedding of the first token of each row, the prompt's included."""
-    del counted
+    del counted, total
     first = mask.to(torch.uint8).argmax(dim=1)  # (B,)
     return tokens[torch.arange(len(tokens), device=tokens.device), first]
 
 
-def last_token(tokens: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
+def last_token(tokens: Tensor, mask: Tensor, counted: Tensor, total: Tensor | None = None) -> Tensor:
     """Embedding of the last token of each row that counts; zeros where none does."""
-    del mask
+    del mask, total
     positions = torch.arange(tokens.shape[1], device=tokens.device)
     last = torch.where(counted, positions, -1).max(dim=1).values  # (B,)
     rows = tokens[torch.arange(len(tokens), device=tokens.device), last.clamp(min=0)]
     return rows * (last >= 0).unsqueeze(-1)
 
 
-def max_tokens(tokens: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
+def max_tokens(tokens: Tensor, mask: Tensor, counted: Tensor, total: Tensor | None = None) -> Tensor:
     """Largest value of each dimension over the tokens that count; zeros where none does."""
-    del mask
+    del mask, total
     lowest = torch.finfo(tokens.dtype).min
     largest = tokens.masked_fill(~counted.unsqueeze(-1), lowest).max(dim=1).values
     return largest.masked_fill(~counted.any(dim=1, keepdim=True), 0)
 
 
-def mean_tokens(tokens: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
+def mean_tokens(tokens: Tensor, mask: Tensor, counted: Tensor, total: Tensor | None = None) -> Tensor:
     """Average of the tokens that count; zeros where none does."""
     del mask
     weights = counted.unsqueeze(-1).to(tokens.dtype)
-    return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    return (tokens * weights).sum(dim=1) / divisor(weights, total)
 
 
-def mean_sqrt_length_tokens(tokens: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
+def mean_sqrt_length_tokens(
+    tokens: Tensor, mask: Tensor, counted: Tensor, total: Tensor | None = None
+) -> Tensor:
     """Sum of the tokens that count over the square root of their number."""
     del mask
     weights = counted.unsqueeze(-1).to(tokens.dtype)
-    return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1).sqrt()
+    return (tokens * weights).sum(dim=1) / divisor(weights, total).sqrt()
 
 
-def position_weighted_mean_tokens(tokens: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
+def position_weighted_mean_tokens(
+    tokens: Tensor, mask: Tensor, counted: Tensor, total: Tensor | None = None
+) -> Tensor:
     """Average in which a token weighs as much as its position, counted from 1 (Muennighoff 2022, SGPT)."""
     position = mask.to(torch.long).cumsum(dim=1) * counted  # (B, T)
     weights = position.unsqueeze(-1).to(tokens.dtype)
-    return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    return (tokens * weights).sum(dim=1) / divisor(weights, total)
 
 
-POOLINGS: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+def divisor(weights: Tensor, total: Tensor | None) -> Tensor:
+    """What sums are divided by, (B, 1): the sum of the weights, or the total that a word-weighting module left."""
+    if total is not None:
+        return total.unsqueeze(-1).to(weights.dtype).clamp(min=1e-9)
+    return weights.sum(dim=1).clamp(min=1)
+
+
+POOLINGS: Mapping[str, Callable[..., Tensor]] = {
     "cls": first_token,
     "max": max_tokens,
     "mean": mean_tokens,
@@ -72,7 +83,8 @@ POOLINGS: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "lasttoken": last_token,
 }
 """The modes by name, in the order in which older settings put several of them side by side.
-Each takes tokens (B, T, D), the mask of real tokens (B, T) and the mask of those that count."""
+Each takes tokens (B, T, D), the mask of real tokens (B, T), the mask of those that count, and for averages the
+sum of the tokens' weights (B,) if they have been weighted."""
 
 SETTING_OF_MODE: Mapping[str, str] = {
     "cls": "pooling_mode_cls_token",
@@ -194,19 +206,20 @@ class Pooling(Module):
             mask = features.get("attention_mask")
             if mask is None:
                 mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-            pooled = self._pool(tokens, mask.bool(), prompt)
+            pooled = self._pool(tokens, mask.bool(), prompt, features.get("token_weights_sum"))
         else:
             pooled = torch.cat([self._pool_whole(batch, prompt) for batch in layout.batches(tokens[0])])
         features["sentence_embedding"] = pooled
         return features
 
-    def _pool(self, tokens: Tensor, mask: Tensor, prompt: int) -> Tensor:
+    def _pool(self, tokens: Tensor, mask: Tensor, prompt: int, total: Tensor | None = None) -> Tensor:
         if tokens.shape[1] == 0:
             return tokens.new_zeros(len(tokens), self.pooling_output_dimension)
         # Sums over hundreds of tokens lose digits in half precision.
         wide = tokens.float()
         counted = mask & (mask.cumsum(dim=1) > prompt) if prompt else mask
-        return torch.cat([POOLINGS[mode](wide, mask, counted) for mode in self.modes], dim=1).to(tokens.dtype)
+        pooled = [POOLINGS[mode](wide, mask, counted, total) for mode in self.modes]
+        return torch.cat(pooled, dim=1).to(tokens.dtype)
 
     def _pool_whole(self, tokens: Tensor, prompt: int) -> Tensor:
         """Pool rows without padding, all of one length."""

@@ -72,7 +72,9 @@ class Router(RowInputModule):
         self.route_mappings: dict[Route, str] = dict(route_mappings or {})
         for place, route in (("default_route", default_route), *self.route_mappings.items()):
             if route is not None and route not in self.sub_modules:
-                raise ValueError(f"{place}: there is no route {route!r}. Routes: {', '.join(self.sub_modules)}.")
+                raise ValueError(
+                    f"{place}: there is no route {route!r}. Routes: {', '.join(self.sub_modules)}."
+                )
         # What only newer releases know cannot be said in Asym's file.
         self.is_plain = default_route is None and not self.route_mappings
         self.save_in_root = not self.is_plain
@@ -112,7 +114,9 @@ class Router(RowInputModule):
         if task is not None:
             if task in self.sub_modules:
                 return task
-            raise ValueError(f"No route found for task type {task!r}. Available routes: {', '.join(self._known())}.")
+            raise ValueError(
+                f"No route found for task type {task!r}. Available routes: {', '.join(self._known())}."
+            )
         if self.default_route is not None:
             return str(self.default_route)
         if self.allow_empty_key:
@@ -196,9 +200,7 @@ class Router(RowInputModule):
         self, features: dict[str, Any], task: str | None = None, modality: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
         """Run the features through the chosen route."""
-        route = self.route_for(
-            task or features.get("task"), modality or features.get("modality")
-        )
+        route = self.route_for(task or features.get("task"), modality or features.get("modality"))
         if route is None:
             return features
         for module in self.sub_modules[route]:
@@ -271,7 +273,8 @@ class Router(RowInputModule):
                 structure[route].append(folder)
         name = "config.json" if self.is_plain else self.config_file_name
         write_json(
-            Path(output_path) / name, {"types": types, "structure": structure, "parameters": self.get_config_dict()}
+            Path(output_path) / name,
+            {"types": types, "structure": structure, "parameters": self.get_config_dict()},
         )
 
     @classmethod
@@ -303,7 +306,9 @@ class Router(RowInputModule):
         path = cls.load_file_path(filename=cls.config_file_name, **where)
         path = path or cls.load_file_path(filename="config.json", **where)
         if path is None:
-            raise ValueError(f"{model_name_or_path}: the Router in {subfolder or 'the root'!r} has no configuration.")
+            raise ValueError(
+                f"{model_name_or_path}: the Router in {subfolder or 'the root'!r} has no configuration."
+            )
         config = read_json(path)
         folder = Path(path).parent
         trust = bool(kwargs.get("trust_remote_code", False))
@@ -314,10 +319,12 @@ class Router(RowInputModule):
             )
             loaded[name] = load_part(kind, inside(folder, name), kwargs)
         parameters = dict(config.get("parameters") or {})
-        mappings = {ast.literal_eval(key): value for key, value in (parameters.pop("route_mappings", None) or {}).items()}
+        mappings = {
+            ast.literal_eval(key): value
+            for key, value in (parameters.pop("route_mappings", None) or {}).items()
+        }
         routes = {route: [loaded[name] for name in names] for route, names in config["structure"].items()}
         return cls(routes, **parameters, route_mappings=mappings)
 
 
 Asym = Router
-

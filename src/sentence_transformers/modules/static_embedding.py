@@ -66,7 +66,8 @@ class StaticEmbedding(AnswersDimension, RowInputModule):
             self.embedding = nn.EmbeddingBag(self.tokenizer.get_vocab_size(), embedding_dim, mode="mean")
         else:
             raise ValueError(
-                "There is neither a table nor a width: pass embedding_weights, or embedding_dim for a random table."
+                "There is neither a table nor a width: pass embedding_weights, or embedding_dim "
+                "for a random table."
             )
         self.num_embeddings = self.embedding.num_embeddings
         self.embedding_dim = self.embedding.embedding_dim
@@ -114,8 +115,8 @@ class StaticEmbedding(AnswersDimension, RowInputModule):
         if len(ids) and ids.max() >= self.num_embeddings:
             number = int(ids.max())
             raise ValueError(
-                f"The token {self.tokenizer.id_to_token(number)!r} has the number {number}, but the table has only "
-                f"{self.num_embeddings} rows. Does the tokenizer belong to this table?"
+                f"The token {self.tokenizer.id_to_token(number)!r} has the number {number}, but the "
+                f"table has only {self.num_embeddings} rows. Does the tokenizer belong to this table?"
             )
         offsets = np.fromiter(accumulate(lengths, initial=0), dtype=np.int64, count=len(lengths))  # (B,)
         return {"input_ids": torch.from_numpy(ids), "offsets": torch.from_numpy(offsets), **rows.extras}
@@ -170,7 +171,8 @@ class StaticEmbedding(AnswersDimension, RowInputModule):
         file = cls.load_file_path(filename=TOKENIZER_FILE, **where)
         if file is None:
             raise ValueError(
-                f"{cls.__name__} has no {TOKENIZER_FILE} in the folder {subfolder!r} of {model_name_or_path!r}."
+                f"{cls.__name__} has no {TOKENIZER_FILE} in the folder {subfolder!r} of "
+                f"{model_name_or_path!r}."
             )
         return cls(read_tokenizer(file), embedding_weights=table_of(cls.load_torch_weights(**where)))
 
@@ -290,8 +292,8 @@ def table_of(state: Mapping[str, Tensor]) -> Tensor:
     table = state.get("embedding.weight", state.get("embeddings"))
     if table is None:
         raise ValueError(
-            f"There is no table of embeddings among the tensors {sorted(state)}: neither 'embedding.weight' nor "
-            "'embeddings'. Is this the folder of a static model?"
+            f"There is no table of embeddings among the tensors {sorted(state)}: neither "
+            "'embedding.weight' nor 'embeddings'. Is this the folder of a static model?"
         )
     if not table.is_floating_point():
         table = table.float()
@@ -322,6 +324,6 @@ def readable(text: Any, prompt: str) -> str | tuple[str, str]:
     if isinstance(text, (tuple, list)) and len(text) == 2 and all(isinstance(part, str) for part in text):
         return without_surrogates(prompt + text[0]), without_surrogates(text[1])
     raise ValueError(
-        f"Cannot tokenise {text!r} of type {type(text).__name__}: unsupported input type. Pass a string, or a pair "
-        "of strings."
+        f"Cannot tokenise {text!r} of type {type(text).__name__}: unsupported input type. Pass a "
+        "string, or a pair of strings."
     )

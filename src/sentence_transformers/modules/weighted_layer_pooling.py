@@ -69,14 +69,14 @@ class WeightedLayerPooling(AnswersDimension, ModuleWithWeights):
         """
         if "all_layer_embeddings" not in features:
             raise ValueError(
-                "WeightedLayerPooling needs the embeddings of all layers, and the part before it gives only the "
-                "last. Make the Transformer with config_kwargs={'output_hidden_states': True}."
+                "WeightedLayerPooling needs the embeddings of all layers, and the part before it gives only "
+                "the last. Make the Transformer with config_kwargs={'output_hidden_states': True}."
             )
         layers = features["all_layer_embeddings"]
         if len(layers) != self.num_hidden_layers + 1:
             raise ValueError(
-                f"WeightedLayerPooling is made for num_hidden_layers={self.num_hidden_layers}, but the transformer "
-                f"gives {len(layers) - 1} and its embedding layer."
+                f"WeightedLayerPooling is made for num_hidden_layers={self.num_hidden_layers}, but "
+                f"the transformer gives {len(layers) - 1} and its embedding layer."
             )
         features["token_embeddings"] = weighted_mean(layers[self.layer_start :], self.layer_weights)
         return features

@@ -124,11 +124,15 @@ class SentenceTransformer(BaseModel, FitMixin):
             backend=backend,
         )
         saved = self._model_config
-        self.truncate_dim: int | None = truncate_dim if truncate_dim is not None else saved.get("truncate_dim")
+        self.truncate_dim: int | None = (
+            truncate_dim if truncate_dim is not None else saved.get("truncate_dim")
+        )
         self.similarity_fn_name = similarity_fn_name or saved.get("similarity_fn_name")
 
     def _default_modules(self, folder: Path, options: dict[str, Any]) -> OrderedDict[str, nn.Module]:
-        logger.warning("No sentence-transformers model found in %s. Creating a new one with mean pooling.", folder)
+        logger.warning(
+            "No sentence-transformers model found in %s. Creating a new one with mean pooling.", folder
+        )
         return transformer_with_mean_pooling(folder, options)
 
     def _new_model_card_data(self) -> Any:
@@ -213,9 +217,7 @@ class SentenceTransformer(BaseModel, FitMixin):
         if not len(items):
             return empty_result(options)
         if pool is not None or isinstance(device, (list, tuple)):
-            result = self._encode_in_processes(
-                items, options, text_prompt, pool, device, chunk_size, kwargs
-            )
+            result = self._encode_in_processes(items, options, text_prompt, pool, device, chunk_size, kwargs)
         else:
             result = self._encode_here(items, options, text_prompt, device, kwargs)
         result = self._converted(result, options)
@@ -316,7 +318,9 @@ class SentenceTransformer(BaseModel, FitMixin):
         """Encode for a task, with the first of its prompts that is configured."""
         if prompt_name is None and kwargs.get("prompt") is None:
             configured = {name: text for name, text in self.prompts.items() if text}
-            prompt_name = first_configured(configured, prompt_names) or first_configured(self.prompts, prompt_names)
+            prompt_name = first_configured(configured, prompt_names) or first_configured(
+                self.prompts, prompt_names
+            )
         return self.encode(inputs, prompt_name=prompt_name, **{"task": task, **kwargs})
 
     def _encode_here(
@@ -343,7 +347,9 @@ class SentenceTransformer(BaseModel, FitMixin):
         module_kwargs = {key: value for key, value in kwargs.items() if key in self.get_model_kwargs()}
         job = Job(
             source=self._source(items, packed=options.output_value is not None, prompt=prompt, **kwargs),
-            forward=lambda features: self.forward(features, **module_kwargs) if module_kwargs else self.forward(features),
+            forward=lambda features: (
+                self.forward(features, **module_kwargs) if module_kwargs else self.forward(features)
+            ),
             finish=lambda outputs: finished(outputs, options),
             device=self.device,
             budget=self._budget(),
@@ -454,7 +460,9 @@ class SentenceTransformer(BaseModel, FitMixin):
             An array (n, D).
         """
         if pool is None:
-            raise ValueError("encode_multi_process needs a pool. Start one with model.start_multi_process_pool().")
+            raise ValueError(
+                "encode_multi_process needs a pool. Start one with model.start_multi_process_pool()."
+            )
         return self.encode(
             given_inputs(sentences, inputs),
             prompt_name=prompt_name,

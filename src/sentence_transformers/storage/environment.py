@@ -50,7 +50,7 @@ OTHER_OPTIONAL_PACKAGES = (
 
 
 def get_device_name() -> Literal["mps", "cuda", "npu", "hpu", "cpu"]:
-    """The kind of device that models run on by default: the first of cuda, mps, npu, hpu that works, else cpu."""
+    """The device that models run on by default: the first of cuda, mps, npu, hpu that works, else cpu."""
     import torch
 
     if torch.cuda.is_available():

@@ -322,7 +322,7 @@ def load_dir_path(
             revision=revision,
             token=token,
             cache_dir=cache_directory(cache_folder),
-            allow_patterns=[f"{directory}/**"] if directory else None,
+            allow_patterns=None if directory in ("", ".") else [f"{directory}/**"],
             local_files_only=local_files_only or offline(),
             library_name="sentence-transformers",
         )

@@ -33,7 +33,8 @@ def import_from_string(dotted_path: str) -> type:
     module_name, _, name = dotted_path.rpartition(".")
     if not module_name:
         raise ImportError(
-            f"{dotted_path!r} is no path to import: it has no dot. Write the module and the name, as in torch.nn.Tanh."
+            f"{dotted_path!r} is no path to import: it has no dot. Write the module and the name, as in "
+            "torch.nn.Tanh."
         )
     if dotted_path in SPELLINGS:
         module_name, name = SPELLINGS[dotted_path]
@@ -76,8 +77,10 @@ def import_module_class(
         return import_from_string(class_ref)
     if not trust_remote_code:
         raise ValueError(
-            f"The model {model_name_or_path} names the class {class_ref!r}, which is not one of this library's. Importing "
-            "it runs code that others wrote. Look at the model's files, and if you trust them pass trust_remote_code=True."
+            f"The model {model_name_or_path} names the class {class_ref!r}, which is not one of this "
+            "library's. Importing "
+            "it runs code that others wrote. Look at the model's files, and if you trust them pass "
+            "trust_remote_code=True."
         )
     from transformers.dynamic_module_utils import get_class_from_dynamic_module
 

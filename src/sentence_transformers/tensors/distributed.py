@@ -123,6 +123,6 @@ def gather_rows(tensor: Tensor) -> tuple[Tensor, list[int]]:
 @functools.cache
 def warn_about_single_process() -> None:
     logger.warning(
-        "Embeddings are to be gathered from all processes, but torch.distributed is not initialised, so there is only "
-        "this process. With a single process, gathering can be switched off. This is said once."
+        "Embeddings are to be gathered from all processes, but torch.distributed is not initialised, so there "
+        "is only this process. With a single process, gathering can be switched off. This is said once."
     )

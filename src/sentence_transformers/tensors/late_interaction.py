@@ -107,7 +107,8 @@ def maxsim_pairwise(
     queries, documents = token_runs(a, b, a_mask, b_mask, device)
     if len(queries) != len(documents):
         raise ValueError(
-            f"Pairs need as many queries as documents, but `a` holds {len(queries)} and `b` {len(documents)}. "
+            f"Pairs need as many queries as documents, but `a` holds {len(queries)} and `b` "
+            f"{len(documents)}. "
             "Use maxsim to score every query with every document."
         )
     limit = CHUNK_ELEMENTS if chunk_elements is None else max(1, chunk_elements)
@@ -178,7 +179,8 @@ class TokenRun:
             if any(row.dim() != 2 for row in rows):
                 shapes = sorted({tuple(row.shape) for row in rows if row.dim() != 2})
                 raise ValueError(
-                    f"`{name}` must hold token embeddings of shape (T, D), but holds some of shape {shapes[0]}."
+                    f"`{name}` must hold token embeddings of shape (T, D), but holds some of shape "
+                    f"{shapes[0]}."
                 )
             return cls(torch.cat(rows) if rows else torch.zeros(0, 0), [len(row) for row in rows])
         padded = as_floats(embeddings)
@@ -328,7 +330,8 @@ def mark_empty(scores: Tensor, documents: TokenRun) -> Tensor:
 @functools.cache
 def warn_about_empty_documents() -> None:
     logger.warning(
-        "Some documents have no token that counts, because of the mask or because they are empty. They score %g, "
+        "Some documents have no token that counts, because of the mask or because they are empty. They score "
+        "%g, "
         "below every other document. This is said once.",
         SCORE_OF_EMPTY_DOCUMENT,
     )

@@ -61,7 +61,7 @@ def cat_padded_token_embeddings(embeddings: list[Tensor], masks: list[Tensor]) -
 
 
 def stack_padded_token_embeddings(embeddings: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stack batches of token embeddings that were padded to different lengths, side by side: n embeddings per row.
+    """Put batches of token embeddings that were padded to different lengths side by side: n per row.
 
     Args:
         embeddings: n batches of token embeddings with the same number of rows, (B, T_i, D) each.
@@ -87,7 +87,8 @@ def pad_to_longest(embeddings: list[Tensor], masks: list[Tensor]) -> tuple[list[
     """Pad token embeddings (B_i, T_i, D) and masks (B_i, T_i) with zeros to the largest T_i."""
     if not embeddings or len(embeddings) != len(masks):
         raise ValueError(
-            f"Need token embeddings and as many masks, got {len(embeddings)} of the first and {len(masks)} of the second."
+            f"Need token embeddings and as many masks, got {len(embeddings)} of the first and {len(masks)} "
+            "of the second."
         )
     longest = max(batch.shape[1] for batch in embeddings)
     # `bool` and `int64` masks may come together, which `torch.stack` would refuse.

@@ -57,7 +57,8 @@ def quantize_embeddings(
     values = as_array(embeddings)
     if values.dtype in (np.int8, np.uint8):
         raise TypeError(
-            f"The embeddings are {values.dtype} and so quantised already. Pass the float embeddings they came from."
+            f"The embeddings are {values.dtype} and so quantised already. Pass the float embeddings they "
+            "came from."
         )
     if precision == "float32":
         return values.astype(np.float32)
@@ -89,7 +90,8 @@ def ranges_for(
         ranges = as_array(ranges)
         if ranges.shape != (2, width):
             raise ValueError(
-                f"ranges has shape {ranges.shape}, but embeddings of width {width} need (2, {width}): the least "
+                f"ranges has shape {ranges.shape}, but embeddings of width {width} need (2, {width}): the "
+                "least "
                 "and the largest value of each dimension."
             )
         return ranges[0], ranges[1]
@@ -97,18 +99,21 @@ def ranges_for(
         calibration = as_array(calibration)
         if calibration.ndim != 2 or calibration.shape[1] != width:
             raise ValueError(
-                f"calibration_embeddings has shape {calibration.shape}, but must be (M, {width}) like the embeddings."
+                f"calibration_embeddings has shape {calibration.shape}, but must be (M, {width}) like the "
+                "embeddings."
             )
     else:
         calibration = np.atleast_2d(values)
         if len(calibration) == 1:
             raise ValueError(
-                f"The ranges for {precision} cannot be computed from a single embedding, where least and largest are "
+                f"The ranges for {precision} cannot be computed from a single embedding, where least and "
+                "largest are "
                 "the same. Pass `ranges`, or `calibration_embeddings` from a sample of your data."
             )
         if 0 < len(calibration) < FEW_EMBEDDINGS:
             logger.warning(
-                "The ranges for %s are taken from only %d embeddings, so another call would quantise differently. "
+                "The ranges for %s are taken from only %d embeddings, so another call would quantise "
+                "differently. "
                 "Pass `ranges`, or `calibration_embeddings` from a sample of your data.",
                 precision,
                 len(calibration),

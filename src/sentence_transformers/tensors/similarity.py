@@ -10,7 +10,9 @@ also under autocast. Tensors may be sparse, (N, D). Gradients flow through dense
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+import warnings
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -35,7 +37,7 @@ from sentence_transformers.tensors.vectors import (
 Similarity = Callable[[Any, Any], Tensor]
 
 SPARSE_BLOCK_ROWS = 512
-"""Rows of sparse embeddings that are made dense at once for a distance."""
+"""Rows of sparse embeddings that are made dense at once."""
 
 
 def cos_sim(a: list | np.ndarray | Tensor, b: list | np.ndarray | Tensor) -> Tensor:
@@ -68,14 +70,26 @@ def dot_score(a: list | np.ndarray | Tensor, b: list | np.ndarray | Tensor) -> T
 def euclidean_sim(a: list | np.ndarray | Tensor, b: list | np.ndarray | Tensor) -> Tensor:
     """Negated Euclidean distance of every row of `a` to every row of `b`; as in `cos_sim`.
 
-    Computed from the differences, not from dot products, so that close rows keep their digits.
+    Close rows keep their digits: no distance is the difference of two rounded float32 products.
     """
-    return negated_distances(a, b, order=2.0)
+    a, b = rows_of(a, b)
+    with full_precision(a):
+        if is_sparse(a) or is_sparse(b):
+            return -sparse_euclidean_distances(a, b)
+        if a.device.type == "cpu" and a.dtype == torch.float32:
+            # By way of dot products this is many times faster, and in float64 nothing is lost by it.
+            distances = torch.cdist(a.double(), b.double(), compute_mode="use_mm_for_euclid_dist")
+            return -distances.float()
+        return -torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def manhattan_sim(a: list | np.ndarray | Tensor, b: list | np.ndarray | Tensor) -> Tensor:
     """Negated Manhattan distance of every row of `a` to every row of `b`; as in `cos_sim`."""
-    return negated_distances(a, b, order=1.0)
+    a, b = rows_of(a, b)
+    with full_precision(a):
+        if is_sparse(a) or is_sparse(b):
+            return -sparse_manhattan_distances(a, b)
+        return -torch.cdist(a, b, p=1.0)
 
 
 def pairwise_cos_sim(a: Tensor, b: Tensor) -> Tensor:
@@ -207,56 +221,51 @@ def rows_of(a: Any, b: Any) -> tuple[Tensor, Tensor]:
 
 def products(a: Tensor, b: Tensor) -> Tensor:
     """Dot products (N, M) of the rows of (N, D) and (M, D), dense or sparse."""
-    if is_sparse(b):
-        if not is_sparse(a):
-            return products(b, a).mT
-        # A product of two sparse matrices is barely sparse, and torch has it in beta only.
-        b = as_coo(b)
-        used = torch.unique(b.indices()[1])
-        a = in_columns(as_coo(a), used)
-        blocks = [torch.sparse.mm(a, block.mT) for _, block in dense_blocks(b, used)]
-        return torch.cat(blocks, dim=1) if blocks else a.values().new_zeros((a.shape[0], 0))
-    return torch.sparse.mm(as_coo(a), b.mT) if is_sparse(a) else a @ b.mT
+    if is_sparse(a) and is_sparse(b):
+        use_up_beta_warning()
+        return torch.sparse.mm(as_coo(a), as_coo(b).t()).to_dense()
+    if is_sparse(a):
+        # With rows that are not contiguous this is several times slower.
+        return torch.sparse.mm(as_coo(a), b.mT.contiguous())
+    return products(b, a).mT if is_sparse(b) else a @ b.mT
 
 
-def in_columns(rows: Tensor, columns: Tensor) -> Tensor:
-    """Sparse rows (N, D) without any but the given columns, which are numbered anew: (N, len(columns))."""
-    row, column = rows.indices()
-    kept = torch.isin(column, columns)
-    place = torch.stack([row[kept], torch.searchsorted(columns, column[kept])])
-    shape = (rows.shape[0], len(columns))
-    return torch.sparse_coo_tensor(
-        place, rows.values()[kept], shape, is_coalesced=True, check_invariants=False
-    )
+@functools.cache
+def use_up_beta_warning() -> None:
+    """Let torch say, unheard, what it says once per process at the first product of sparse matrices."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        one = torch.ones(1, 1).to_sparse()
+        torch.sparse.mm(one, one)
 
 
-def negated_distances(a: Any, b: Any, *, order: float) -> Tensor:
-    """Negated Minkowski distances (N, M) of the rows of `a` to the rows of `b`."""
-    a, b = rows_of(a, b)
-    with full_precision(a):
-        if not is_sparse(a) and not is_sparse(b):
-            return -torch.cdist(a, b, p=order, compute_mode="donot_use_mm_for_euclid_dist")
-        a, b = (as_coo(rows) if is_sparse(rows) else rows.to_sparse_coo().coalesce() for rows in (a, b))
-        distances = a.new_zeros((a.shape[0], b.shape[0]), layout=torch.strided)
-        # Only columns that some row uses matter; a vocabulary has tens of thousands, most of them unused.
-        used = torch.unique(torch.cat([a.indices()[1], b.indices()[1]]))
-        for first_a, block_a in dense_blocks(a, used):
-            for first_b, block_b in dense_blocks(b, used):
-                block = torch.cdist(block_a, block_b, p=order, compute_mode="donot_use_mm_for_euclid_dist")
-                distances[first_a : first_a + len(block_a), first_b : first_b + len(block_b)] = block
-        return -distances
+def sparse_euclidean_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distances (N, M) of rows of which some are sparse, computed in float64."""
+    dtype = a.dtype
+    a, b = a.double(), b.double()
+    squares = row_sums(a * a).unsqueeze(1) + row_sums(b * b).unsqueeze(0) - 2 * products(a, b)
+    return squares.clamp(min=0).sqrt().to(dtype)
 
 
-def dense_blocks(rows: Tensor, columns: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """The first row's number and the dense values of some rows at a time, in the given columns only."""
-    row, column = rows.indices()
-    place = torch.searchsorted(columns, column)
-    for first in range(0, rows.shape[0], SPARSE_BLOCK_ROWS):
-        last = min(first + SPARSE_BLOCK_ROWS, rows.shape[0])
-        inside = (row >= first) & (row < last)
-        block = rows.values().new_zeros((last - first, len(columns)))
-        block[row[inside] - first, place[inside]] = rows.values()[inside]
-        yield first, block
+def sparse_manhattan_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Manhattan distances (N, M) of rows of which some are sparse.
+
+    The distance of x to y is |x| + |y| in every column that not both of them use. So only the columns that y
+    uses are looked at, for many rows of `a` at a time.
+    """
+    a, b = (as_coo(rows if is_sparse(rows) else rows.to_sparse_coo()) for rows in (a, b))
+    lengths_a, lengths_b = row_sums(a.abs()), row_sums(b.abs())  # (N,), (M,)
+    distances = lengths_a.unsqueeze(1) + lengths_b.unsqueeze(0)  # (N, M)
+    columns, values = b.indices()[1], b.values()
+    ends = torch.searchsorted(b.indices()[0].contiguous(), torch.arange(len(b) + 1, device=b.device)).tolist()
+    for first in range(0, len(a), SPARSE_BLOCK_ROWS):
+        rows = range(first, min(first + SPARSE_BLOCK_ROWS, len(a)))
+        block = a.index_select(0, torch.tensor(rows, device=a.device)).t().to_dense()  # (D, n)
+        for number in range(len(b)):
+            used = slice(ends[number], ends[number + 1])
+            x, y = block[columns[used]], values[used].unsqueeze(1)  # (k, n), (k, 1)
+            distances[rows.start : rows.stop, number] += ((x - y).abs() - x.abs() - y.abs()).sum(dim=0)
+    return distances
 
 
 def row_sums(values: Tensor) -> Tensor:
@@ -265,4 +274,4 @@ def row_sums(values: Tensor) -> Tensor:
         return values.sum(dim=-1)
     if values.dim() == 1:
         return as_coo(values).values().sum()
-    return torch.sparse.sum(values, dim=-1).to_dense()
+    return torch.sparse.sum(as_coo(values), dim=-1).to_dense()

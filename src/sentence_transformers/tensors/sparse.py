@@ -54,7 +54,8 @@ def select_max_active_dims(
         return embeddings
     if max_active_dims < 1:
         raise ValueError(
-            f"max_active_dims={max_active_dims} leaves nothing of an embedding. Pass 1 or more, or None to keep all."
+            f"max_active_dims={max_active_dims} leaves nothing of an embedding. Pass 1 or more, or None to "
+            "keep all."
         )
     tensor = as_tensor(embeddings)
     if is_sparse(tensor):

@@ -36,7 +36,8 @@ def check_teacher_targets(
         scores = teacher_logits.detach().float()
         spread = float((scores.amax(dim=-1) - scores.amin(dim=-1)).max())
         logger.warning(
-            "%s: with teacher_temperature=%s, %d of %d teacher probabilities are exactly zero and give no gradient. The "
+            "%s: with teacher_temperature=%s, %d of %d teacher probabilities are exactly zero and give no "
+            "gradient. The "
             "scores of one row are up to %.4g apart; raise teacher_temperature above %.3g.",
             loss_name,
             teacher_temperature,

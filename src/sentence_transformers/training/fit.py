@@ -46,7 +46,7 @@ class FitMixin:
         scheduler: str = "WarmupLinear",
         warmup_steps: int = 10000,
         optimizer_class: type[Optimizer] = torch.optim.AdamW,
-        optimizer_params: dict[str, object] = {"lr": 2e-05},  # noqa: B006  (part of the signature, never changed)
+        optimizer_params: dict[str, object] = {"lr": 2e-05},  # noqa: B006  (never changed)
         weight_decay: float = 0.01,
         evaluation_steps: int = 0,
         output_path: str | None = None,
@@ -66,11 +66,12 @@ class FitMixin:
         A loader that runs out starts again.
 
         Args:
-            train_objectives: Pairs of a data loader of `InputExample` and the loss for its batches. The loss is
-                called as `loss(columns, labels)` and returns a scalar, or scalars by name that are added up.
-            evaluator: Called as `evaluator(model, output_path=…, epoch=…, steps=…)` after each epoch (steps is
-                -1 then) and every `evaluation_steps` steps. Returns a score, or metrics by name, of which its
-                `primary_metric` is the score.
+            train_objectives: Pairs of a data loader of `InputExample` and the loss for its batches. The loss
+                is called as `loss(columns, labels)` and returns a scalar, or scalars by name that are added
+                up.
+            evaluator: Called as `evaluator(model, output_path=…, epoch=…, steps=…)` after each epoch (steps
+                is -1 then) and every `evaluation_steps` steps. Returns a score, or metrics by name, of which
+                its `primary_metric` is the score.
             epochs: Passes over the data.
             steps_per_epoch: Steps in an epoch; None or 0 for the length of the shortest loader.
             scheduler: How the learning rate goes, see `RATE_SHAPES`; upper and lower case are alike.
@@ -97,8 +98,8 @@ class FitMixin:
         """
         if resume_from_checkpoint:
             raise NotImplementedError(
-                f"resume_from_checkpoint={resume_from_checkpoint!r}: checkpoints of fit hold the model alone, not the "
-                "state of the training. Load the checkpoint as a model and fit it, or train with "
+                f"resume_from_checkpoint={resume_from_checkpoint!r}: checkpoints of fit hold the model, "
+                "not the state of the training. Load the checkpoint as a model and fit it, or train with "
                 "SentenceTransformerTrainer, which can resume."
             )
         self.old_fit(
@@ -132,7 +133,7 @@ class FitMixin:
         scheduler: str = "WarmupLinear",
         warmup_steps: int = 10000,
         optimizer_class: type[Optimizer] = torch.optim.AdamW,
-        optimizer_params: dict[str, object] = {"lr": 2e-05},  # noqa: B006  (part of the signature, never changed)
+        optimizer_params: dict[str, object] = {"lr": 2e-05},  # noqa: B006  (never changed)
         weight_decay: float = 0.01,
         evaluation_steps: int = 0,
         output_path: str | None = None,

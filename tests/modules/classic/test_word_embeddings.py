@@ -135,8 +135,9 @@ def test_the_configuration_names_the_tokenizer_as_every_release_does(tmp_path):
 def test_the_layout_of_the_newest_release_is_read(tmp_path):
     part = embeddings(max_seq_length=2)
     part.save(str(tmp_path))
+    room = "sentence_transformers.sentence_transformer.modules.tokenizer"
     config = {
-        "tokenizer_class": "sentence_transformers.sentence_transformer.modules.tokenizer.whitespace.WhitespaceTokenizer",
+        "tokenizer_class": f"{room}.whitespace.WhitespaceTokenizer",
         "update_embeddings": True,
         "max_seq_length": 2,
     }

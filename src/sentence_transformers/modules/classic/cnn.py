@@ -79,7 +79,8 @@ class CNN(AnswersDimension, ModuleWithWeights):
         lengths = [values.shape[-1] for values in seen]
         if len(set(lengths)) > 1:
             raise ValueError(
-                f"The convolutions give {lengths} tokens for one row, which cannot be joined. Choose kernel_sizes "
+                f"The convolutions give {lengths} tokens for one row, which cannot be joined. "
+                "Choose kernel_sizes "
                 f"(now {self.kernel_sizes}) that are all odd or all even, and stride_sizes (now "
                 f"{self.stride_sizes}) that are all the same."
             )

@@ -158,15 +158,15 @@ class PhraseTokenizer(ListedWordsTokenizer):
     """Splits a text into words and finds known phrases among them.
 
     A phrase is an entry of the vocabulary made of several words joined by a separator, as `new_york`. Longer
-    phrases are looked for before shorter ones, from left to right, as the words stand and in lower case. Every
-    other word is looked up as it stands, then in lower case, then that without punctuation at its ends.
+    phrases are looked for before shorter ones, from left to right, as the words stand and in lower case.
+    Every other word is looked up as it stands, then in lower case, then that without punctuation at its ends.
 
     Words are split by the tokenizer of nltk (which has to be installed), in the way of the Penn Treebank.
 
     Args:
         vocab: The words and phrases that are known. One that occurs twice has the number of its last place.
         stop_words: Words to leave out, even if they are known; words inside a phrase stay.
-        do_lower_case: Kept with the tokenizer and without effect, as everything is looked up in lower case too.
+        do_lower_case: Without effect, as everything is looked up in lower case too; kept and saved.
         ngram_separator: What joins the words of a phrase.
         max_ngram_length: Words of the longest phrase to look for.
     """
@@ -249,8 +249,8 @@ class TransformersTokenizerWrapper(WordTokenizer):
             ValueError: Always.
         """
         raise ValueError(
-            "The vocabulary of a transformers tokenizer cannot be replaced. Use a WhitespaceTokenizer, or make the "
-            "embeddings fit the tokenizer's own vocabulary."
+            "The vocabulary of a transformers tokenizer cannot be replaced. Use a "
+            "WhitespaceTokenizer, or make the embeddings fit the tokenizer's own vocabulary."
         )
 
     def get_vocab(self, vocab: Iterable[str] | None = None) -> dict[str, int]:
@@ -315,7 +315,8 @@ def tokenizer_class(name: str) -> type[WordTokenizer]:
     kind: Any = class_of(name) if name in SPELLINGS else getattr(sys.modules.get(module), attribute, None)
     if not (isinstance(kind, type) and issubclass(kind, WordTokenizer)):
         raise ValueError(
-            f"The model names the word tokenizer {name!r}, which is not one of this library's and is not imported. "
+            f"The model names the word tokenizer {name!r}, which is not one of this library's and "
+            "is not imported. "
             "If it is your own class, derived from WordTokenizer, import its module before loading the model."
         )
     return kind

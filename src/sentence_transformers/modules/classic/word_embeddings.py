@@ -203,8 +203,8 @@ def as_word_tokenizer(tokenizer: Any) -> WordTokenizer:
     if callable(tokenizer) and hasattr(tokenizer, "get_vocab") and hasattr(tokenizer, "save_pretrained"):
         return TransformersTokenizerWrapper(tokenizer)
     raise TypeError(
-        f"tokenizer is of type {type(tokenizer).__name__}. Pass a WordTokenizer, such as WhitespaceTokenizer(vocab), "
-        "or a tokenizer of transformers."
+        f"tokenizer is of type {type(tokenizer).__name__}. Pass a WordTokenizer, such as "
+        "WhitespaceTokenizer(vocab), or a tokenizer of transformers."
     )
 
 

@@ -68,4 +68,6 @@ def embedding_width(config: Any) -> int:
     for inner in ("text_config", "vision_config"):
         if getattr(config, inner, None) is not None:
             return embedding_width(getattr(config, inner))
-    raise ValueError(f"The configuration of a {config.model_type!r} model does not say how wide its embeddings are.")
+    raise ValueError(
+        f"The configuration of a {config.model_type!r} model does not say how wide its embeddings are."
+    )

@@ -18,7 +18,13 @@ from sentence_transformers.storage.folder import read_json, write_text
 BERT_TOKENIZERS = ("BertTokenizer", "BertTokenizerFast")
 """Tokenizer classes whose every setting can be compared with what `tokenizer.json` does."""
 
-KEPT_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json", "vocab.txt")
+KEPT_FILES = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "config.json",
+    "vocab.txt",
+)
 """Files that transformers reads beside `tokenizer.json`; they are kept, since the folder may go."""
 
 UNLIMITED = int(1e30)
@@ -38,7 +44,9 @@ class LightTokenizer:
         self.name_or_path = str(folder)
         self.backend_tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.files = {
-            name: (folder / name).read_text(encoding="utf-8") for name in KEPT_FILES if (folder / name).is_file()
+            name: (folder / name).read_text(encoding="utf-8")
+            for name in KEPT_FILES
+            if (folder / name).is_file()
         }
         self.model_max_length = config.get("model_max_length") or UNLIMITED
         self.padding_side = config.get("padding_side", "right")

@@ -124,7 +124,9 @@ class Transformer(RowInputModule):
                 "'onnx' and 'openvino' come with a later one."
             )
         if transformer_task not in TASK_CLASSES:
-            raise ValueError(f"Unknown transformer_task {transformer_task!r}. Known: {', '.join(TASK_CLASSES)}.")
+            raise ValueError(
+                f"Unknown transformer_task {transformer_task!r}. Known: {', '.join(TASK_CLASSES)}."
+            )
         self.backend = backend
         self.do_lower_case = do_lower_case
         self.transformer_task = transformer_task
@@ -142,9 +144,15 @@ class Transformer(RowInputModule):
         tokenizer_options = {**location, **(tokenizer_args or {}), **(processor_kwargs or {})}
         folder = Path(model_name_or_path)
         lean = None
-        if folder.is_dir() and transformer_task == "feature-extraction" and not asks_for(config_options, model_options):
+        if (
+            folder.is_dir()
+            and transformer_task == "feature-extraction"
+            and not asks_for(config_options, model_options)
+        ):
             lean = open_lean(folder)
-        self.auto_model = lean or load_transformer(model_name_or_path, transformer_task, config_options, model_options)
+        self.auto_model = lean or load_transformer(
+            model_name_or_path, transformer_task, config_options, model_options
+        )
         tokenizer_folder = Path(tokenizer_name_or_path or model_name_or_path)
         light = None
         if tokenizer_folder.is_dir() and not asks_for(tokenizer_options):
@@ -254,10 +262,14 @@ class Transformer(RowInputModule):
         if given is not None:
             return given
         items = [next(iter(item.values())) if isinstance(item, dict) else item for item in inputs]
-        text = self.text_tokenizer({"query": self.query_length, "document": self.document_length}.get(task or ""))
+        text = self.text_tokenizer(
+            {"query": self.query_length, "document": self.document_length}.get(task or "")
+        )
         if not prompt:
             return text.rows(items)
-        rows = text.rows([prompt + item if isinstance(item, str) else (prompt + item[0], *item[1:]) for item in items])
+        rows = text.rows(
+            [prompt + item if isinstance(item, str) else (prompt + item[0], *item[1:]) for item in items]
+        )
         rows.prompt_length = text.count(prompt) - text.ends_with_special_token()
         return rows
 
@@ -344,11 +356,17 @@ class Transformer(RowInputModule):
             features["all_layer_embeddings"] = list(outputs["hidden_states"])
         return features
 
-    def _forward_packed(self, features: dict[str, Any], layout: PackedLayout, kwargs: dict[str, Any]) -> Tensor:
+    def _forward_packed(
+        self, features: dict[str, Any], layout: PackedLayout, kwargs: dict[str, Any]
+    ) -> Tensor:
         if layout.total == 0:
             width = self.get_word_embedding_dimension()
             return torch.zeros(1, 0, width, dtype=self._model.dtype, device=self._model.device)
-        given = {name: features[name] for name in ("input_ids", "position_ids", "token_type_ids") if name in features}
+        given = {
+            name: features[name]
+            for name in ("input_ids", "position_ids", "token_type_ids")
+            if name in features
+        }
         if not kwargs:
             fast = native.forward_of(self._model)
             if fast is not None:
@@ -430,7 +448,11 @@ class Transformer(RowInputModule):
             hub_options.update(token=token, revision=revision, local_files_only=local_files_only)
             if subfolder:
                 hub_options["subfolder"] = subfolder
-        place = os.path.join(model_name_or_path, subfolder) if os.path.isdir(model_name_or_path) else model_name_or_path
+        place = (
+            os.path.join(model_name_or_path, subfolder)
+            if os.path.isdir(model_name_or_path)
+            else model_name_or_path
+        )
         for key, given in (
             ("model_kwargs", model_kwargs),
             ("processor_kwargs", processor_kwargs),
@@ -490,7 +512,11 @@ def load_config(name: str, options: dict[str, Any]) -> Any:
     from transformers import AutoConfig
 
     folder = Path(name)
-    if folder.is_dir() and not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
+    if (
+        folder.is_dir()
+        and not (folder / "config.json").is_file()
+        and (folder / "adapter_config.json").is_file()
+    ):
         from sentence_transformers.storage.folder import read_json
 
         name = read_json(folder / "adapter_config.json")["base_model_name_or_path"]

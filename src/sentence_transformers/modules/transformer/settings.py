@@ -23,7 +23,11 @@ FILE_NAMES = (
 )
 """Names the file had over time, the current one first."""
 
-OLDER_KEYS = {"model_args": "model_kwargs", "tokenizer_args": "processor_kwargs", "config_args": "config_kwargs"}
+OLDER_KEYS = {
+    "model_args": "model_kwargs",
+    "tokenizer_args": "processor_kwargs",
+    "config_args": "config_kwargs",
+}
 
 KNOWN_KEYS = frozenset(
     {

@@ -62,7 +62,9 @@ class TextTokenizer:
             encodings = self._backend.encode_batch_fast(cleaned)
         else:
             encodings = self._encode_texts(cleaned)
-        type_ids = [encoding.type_ids for encoding in encodings] if are_pairs and self.wants_type_ids else None
+        type_ids = (
+            [encoding.type_ids for encoding in encodings] if are_pairs and self.wants_type_ids else None
+        )
         return TokenRows(ids=[encoding.ids for encoding in encodings], type_ids=type_ids)
 
     def count(self, text: str) -> int:
@@ -158,13 +160,19 @@ class TextTokenizer:
                 padding=False,
                 return_attention_mask=False,
             )
-        return TokenRows(ids=encoded["input_ids"], type_ids=encoded.get("token_type_ids") if are_pairs else None)
+        return TokenRows(
+            ids=encoded["input_ids"], type_ids=encoded.get("token_type_ids") if are_pairs else None
+        )
 
 
 def fingerprint(tokenizer: Any, max_length: int | None, lowercase: bool) -> tuple[Any, ...]:
     """What a private copy depends on; a different value means that the copy is out of date."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    parts = (backend.get_vocab_size(), str(backend.post_processor)) if hasattr(backend, "encode_batch_fast") else ()
+    parts = (
+        (backend.get_vocab_size(), str(backend.post_processor))
+        if hasattr(backend, "encode_batch_fast")
+        else ()
+    )
     return (
         id(tokenizer),
         id(backend),
