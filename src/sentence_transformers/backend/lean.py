@@ -110,7 +110,7 @@ def layer_of(path: str, state: Mapping[str, Tensor], epsilon: float) -> nn.Modul
     else:
         kind, facts = nn.Linear, {"in_features": weight.shape[1], "out_features": weight.shape[0]}
     # The constructors would draw random weights first, from everybody's random numbers.
-    layer = kind.__new__(kind)
+    layer: Any = object.__new__(kind)
     nn.Module.__init__(layer)
     for name, fact in facts.items():
         setattr(layer, name, fact)
@@ -128,7 +128,7 @@ def put(root: nn.Module, path: str, layer: nn.Module) -> None:
         if name not in place._modules:
             below = (containers + [last])[number + 1]
             place.add_module(name, nn.ModuleList() if below.isdigit() else nn.Module())
-        place = place._modules[name]  # type: ignore[assignment]
+        place = place.get_submodule(name)
     place.add_module(last, layer)
 
 

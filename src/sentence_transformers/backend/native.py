@@ -223,11 +223,11 @@ def run_layers(
     query, key, value = (states.new_empty(total, width) for _ in range(3))
     wide = states.new_empty(total, layers[0][5].out_features) if layers else states
     for q, k, v, attended, attended_norm, widened, narrowed, narrowed_norm in layers:
-        split = [
+        asking, asked, given = (
             linear(states, part, buffer).view(1, total, heads, size).transpose(1, 2)
             for part, buffer in ((q, query), (k, key), (v, value))
-        ]
-        seen = packed_attention(*split, layout, bias=bias).view(total, width)
+        )
+        seen = packed_attention(asking, asked, given, layout, bias=bias).view(total, width)
         states = norm(linear(seen, attended, query).add_(states), attended_norm)
         inner = activation(linear(states, widened, wide))
         states = norm(linear(inner, narrowed, query).add_(states), narrowed_norm)

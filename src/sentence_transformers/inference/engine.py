@@ -52,9 +52,8 @@ class Job:
 def run(job: Job, inputs: Sequence[Any], sink: Sink) -> None:
     """Compute every input once and write the results to their places in the sink."""
     first = first_occurrences(inputs)
-    numbers: Sequence[int] = (
-        range(len(inputs)) if first is None else np.flatnonzero(first == np.arange(len(first)))
-    )
+    everything = range(len(inputs))
+    numbers: Any = everything if first is None else np.flatnonzero(first == np.arange(len(first)))
     if len(numbers) == 1:
         stretches = [(0, 1)]
     else:

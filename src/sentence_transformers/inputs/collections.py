@@ -22,9 +22,10 @@ def as_list(inputs: Any) -> Sequence[Any]:
         raise ValueError(
             f"Cannot encode {type(inputs).__name__}: unsupported input type. Pass a text, or a list of texts."
         )
-    if hasattr(inputs, "ndim") and hasattr(inputs, "tolist"):
-        if inputs.ndim == 0:
-            return [inputs.item()]
-        if inputs.ndim == 1:
-            return inputs.tolist()
+    array: Any = inputs
+    if hasattr(array, "ndim") and hasattr(array, "tolist"):
+        if array.ndim == 0:
+            return [array.item()]
+        if array.ndim == 1 or getattr(array.dtype, "kind", "") in "UO":  # texts, or pairs of texts
+            return array.tolist()
     return list(inputs)

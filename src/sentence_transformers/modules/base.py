@@ -223,7 +223,7 @@ class InputModule(Module):
 
     def save_tokenizer(self, output_path: str, **kwargs: Any) -> None:
         """Write the tokenizer's files into a folder; `kwargs` go to the tokenizer's `save_pretrained`."""
-        tokenizer = getattr(self, "tokenizer", None)
+        tokenizer: Any = getattr(self, "tokenizer", None)
         if hasattr(tokenizer, "save_pretrained"):
             tokenizer.save_pretrained(output_path, **kwargs)
         elif hasattr(tokenizer, "save"):

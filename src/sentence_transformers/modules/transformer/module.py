@@ -91,6 +91,8 @@ class Transformer(RowInputModule):
     ]
     save_in_root: bool = True
     reads_packed: ClassVar[bool] = True
+    _tokenizer: Any
+    _text: TextTokenizer | None
 
     @accepts_older_names(cache_folder="cache_dir")
     def __init__(
@@ -202,7 +204,7 @@ class Transformer(RowInputModule):
     @tokenizer.setter
     def tokenizer(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._text: TextTokenizer | None = None
+        self._text = None
 
     @property
     def max_seq_length(self) -> int | None:

@@ -55,7 +55,7 @@ class TextTokenizer:
             ValueError: If an input is neither.
         """
         are_pairs = len(inputs) > 0 and not isinstance(inputs[0], str)
-        cleaned = [self._clean_pair(item) if are_pairs else self._clean(item) for item in inputs]
+        cleaned: list[Any] = [self._clean_pair(item) if are_pairs else self._clean(item) for item in inputs]
         if self._backend is None:
             return self._rows_of_python_tokenizer(cleaned, are_pairs)
         if are_pairs or self.max_length is None or self._backend.truncation["direction"] != "right":
@@ -167,7 +167,7 @@ class TextTokenizer:
 
 def fingerprint(tokenizer: Any, max_length: int | None, lowercase: bool) -> tuple[Any, ...]:
     """What a private copy depends on; a different value means that the copy is out of date."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     parts = (
         (backend.get_vocab_size(), str(backend.post_processor))
         if hasattr(backend, "encode_batch_fast")
