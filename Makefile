@@ -56,7 +56,7 @@ bench-compatibility: $(VENV)/.has-dev $(REFERENCE)/.ready $(REFERENCE_3)/.ready
 	$(BIN)/python benchmarks/compatibility.py $(BENCH_ARGS)
 
 docs: $(VENV)/.has-docs
-	$(BIN)/python docs/build.py build/docs
+	$(BIN)/python -m pdoc --docformat google --output-directory build/docs sentence_transformers
 
 # The stamps: one file in an environment for each thing installed there, renewed when its cause changes.
 
@@ -86,7 +86,7 @@ $(REFERENCE)/.ready:
 	@$(call require_python)
 	$(PYTHON) -m venv $(REFERENCE)
 	$(REFERENCE)/bin/python -m pip install --quiet $(TORCH)
-	$(REFERENCE)/bin/python -m pip install --quiet sentence-transformers==6.2.0
+	$(REFERENCE)/bin/python -m pip install --quiet sentence-transformers==6.2.0 "Pillow>=10"
 	@touch $@
 
 # The last release of its line runs on the last transformers before 5.
@@ -94,7 +94,7 @@ $(REFERENCE_3)/.ready:
 	@$(call require_python)
 	$(PYTHON) -m venv $(REFERENCE_3)
 	$(REFERENCE_3)/bin/python -m pip install --quiet $(TORCH)
-	$(REFERENCE_3)/bin/python -m pip install --quiet sentence-transformers==3.4.1 transformers==4.57.6
+	$(REFERENCE_3)/bin/python -m pip install --quiet sentence-transformers==3.4.1 transformers==4.57.6 "Pillow>=10"
 	@touch $@
 
 clean:

@@ -411,7 +411,7 @@ def frequent_pieces(size: int, *, lowercase: bool, start: str, inside: str) -> d
     for text in sample_texts():
         for word in re.findall(r"\w+|[^\w\s]", text.lower() if lowercase else text):
             characters.update([start + word[0], *(inside + letter for letter in word[1:])])
-            characters.update([start] if start else [inside + word[0]])
+            characters.update([start, inside + word[0]] if start else [inside + word[0]])
             if len(word) > 1:
                 longer.update([start + word[:length] for length in {2, 3, len(word)} if length <= len(word)])
                 longer.update([inside + word[-length:] for length in (2, 3) if length < len(word)])

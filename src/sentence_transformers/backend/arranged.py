@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import threading
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,13 +24,26 @@ BATCHES_BEFORE = 3
 """Small batches a layer meets before it gets an arranged weight: loading and one call should not pay."""
 
 
+SAMPLES = 8
+"""Values of a weight that are looked at in every call; each is one read from main memory."""
+
+
+class Made(NamedTuple):
+    """An arranged weight, and how its source looked when it was made."""
+
+    weight: Tensor
+    values: np.ndarray  # a view; while it lives, no other tensor comes to lie at the same address
+    address: int
+    version: int
+    sample: bytes
+
+
 class Arranged:
-    """The arranged weight of one layer, the state it was made from, and how often it was asked for."""
+    """The arranged weight of one layer, and how often it has been asked for in vain."""
 
     def __init__(self) -> None:
         self.asked = 0
-        self.made_from: tuple[int, int] | None = None
-        self.weight: Tensor | None = None
+        self.made: Made | None = None
 
 
 _arranged: WeakKeyDictionary[nn.Module, Arranged] = WeakKeyDictionary()
@@ -67,16 +81,39 @@ def linear(states: Tensor, layer: Any, buffer: Tensor) -> Tensor:
 
 def weight_of(layer: Any, rows: int) -> Tensor | None:
     """The arranged weight of a layer, or None while it has not been asked for often enough."""
+    weight: Tensor = layer.weight
     entry = _arranged.get(layer)
     if entry is None:
         entry = _arranged.setdefault(layer, Arranged())
-    state = (layer.weight.data_ptr(), layer.weight._version)
-    if entry.made_from == state:
-        return entry.weight
+    made = entry.made
+    if made is not None and is_current(made, weight):
+        return made.weight
+    if weight.is_inference() or not weight.is_contiguous():
+        return None  # the first kind has no version by which a change could be told
+    entry.made = None
     entry.asked += 1
     if entry.asked <= BATCHES_BEFORE:
         return None
     with _making:
-        weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), rows)
-        entry.weight, entry.made_from, entry.asked = weight, state, 0
-    return weight
+        values = weight.detach().numpy().reshape(-1)
+        version, sample = weight._version, sample_of(values)
+        arranged = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
+        entry.made, entry.asked = Made(arranged, values, weight.data_ptr(), version, sample), 0
+    return arranged
+
+
+def is_current(made: Made, weight: Tensor) -> bool:
+    """Whether a weight is still what an arranged one was made from.
+
+    Changes through `weight.data` count no version; samples show those, unless only few values changed.
+    """
+    return (
+        made.address == weight.data_ptr()
+        and made.version == weight._version
+        and made.sample == sample_of(made.values)
+    )
+
+
+def sample_of(values: np.ndarray) -> bytes:
+    """Some values, spread over a flat array."""
+    return values[:: max(1, values.size // SAMPLES)].tobytes()

@@ -11,6 +11,7 @@ few such groups.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,7 +68,11 @@ def register() -> None:
             layout,
             scale=kwargs.get("scaling"),
             window=kwargs.get("sliding_window"),
-            is_causal=bool(getattr(module, "is_causal", False)),
+            is_causal=bool(
+                getattr(module, "is_causal", False)
+                if kwargs.get("is_causal") is None
+                else kwargs["is_causal"]
+            ),
         ), None
 
     def mask(*args: Any, **kwargs: Any) -> Tensor | None:
@@ -111,10 +116,9 @@ def packed_attention(
     Returns:
         (1, T, H, D).
     """
-    if query.is_cuda and bias is None and query.dtype in (torch.float16, torch.bfloat16):
-        kernel = varlen_kernel()
-        if kernel is not None:
-            return _by_kernel(kernel, query, key, value, layout, scale, window, is_causal)
+    kernel = varlen_kernel() if bias is None and kernel_takes(query) else None
+    if kernel is not None:
+        return _by_kernel(kernel, query, key, value, layout, scale, window, is_causal)
     heads, total, size = query.shape[1:]
     if key.shape[1] != heads:
         share = heads // key.shape[1]
@@ -150,14 +154,26 @@ def window_mask(length: int, window: int, is_causal: bool, device: torch.device)
     return (distance >= 0) & (distance < window) if is_causal else distance.abs() < window
 
 
+def kernel_takes(query: Tensor) -> bool:
+    """Whether the variable-length kernel can compute these queries: flash attention, on Ampere or later."""
+    return (
+        query.is_cuda
+        and query.dtype in (torch.float16, torch.bfloat16)
+        and query.shape[-1] % 8 == 0
+        and query.shape[-1] <= 256
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
+
+
 @lru_cache(maxsize=1)
 def varlen_kernel() -> Any:
-    """PyTorch's variable-length attention where this release has it (2.10 and later), else None."""
+    """PyTorch's variable-length attention where this release has it with windows and shared heads, else None."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    return varlen_attn
+    known = inspect.signature(varlen_attn).parameters
+    return varlen_attn if {"scale", "window_size", "enable_gqa"} <= known.keys() else None
 
 
 def _by_kernel(

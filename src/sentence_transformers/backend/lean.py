@@ -165,7 +165,7 @@ def is_usual(settings: Any) -> bool:
         and not settings.get("output_attentions")
         and settings.get("torch_dtype", "float32") in ("float32", None)
         and settings.get("dtype", "float32") in ("float32", None)
-        and settings.get("architectures", [None])[0] == CLASSES[settings["model_type"]].rpartition(".")[2]
+        and (settings.get("architectures") or [None])[0] == CLASSES[settings["model_type"]].rpartition(".")[2]
     )
 
 
@@ -205,10 +205,27 @@ def layer_shapes(family: Family, width: int, inner: int) -> list[tuple[str, tupl
     ]
 
 
+BUILT = (LeanEncoder, nn.Module, nn.ModuleList, nn.Linear, nn.LayerNorm, nn.Embedding)
+"""What a lean model is made of, as long as nobody puts anything else into it."""
+
+HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_is_full_backward_hook",
+)
+"""Where modules keep what is to be called."""
+
+
 def grown(lean: LeanEncoder) -> Any:
     """The transformers model a lean one stands for, with the very same parameters.
 
-    Needs no file of the checkpoint, which may have gone since.
+    Needs no file of the checkpoint, which may have gone since. What somebody put into the lean model in
+    the meantime (another layer in place of one, a hook) is in the transformers model too.
     """
     from transformers import AutoConfig, AutoModel
     from transformers.initialization import no_init_weights
@@ -219,8 +236,26 @@ def grown(lean: LeanEncoder) -> Any:
     with torch.random.fork_rng(devices=[]), no_init_weights():
         model = AutoModel.from_config(config)
     model.to(lean.device)
-    for path, parameter in lean.named_parameters():
-        holder, _, name = path.rpartition(".")
-        setattr(model.get_submodule(holder), name, parameter)
+    hand_over(lean, model)
     model.name_or_path = lean.name
     return model.train(lean.training)
+
+
+def hand_over(lean: nn.Module, model: nn.Module) -> None:
+    """Give a transformers module the parameters and hooks of the lean one that stands for it."""
+    for name in HOOKS:
+        setattr(model, name, getattr(lean, name))
+    for name, parameter in lean._parameters.items():
+        setattr(model, name, parameter)
+    for name, child in list(model._modules.items()):
+        if name not in lean._modules and child is not None and any(True for _ in child.parameters()):
+            # Somebody took it out of the lean model; what is here has never got any weights.
+            if isinstance(model, nn.ModuleList):
+                del model._modules[name]
+            else:
+                setattr(model, name, None)
+    for name, part in lean._modules.items():
+        if type(part) in BUILT and name in model._modules:
+            hand_over(part, model.get_submodule(name))
+        else:
+            setattr(model, name, part)

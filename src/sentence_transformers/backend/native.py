@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import attrgetter
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -116,21 +116,23 @@ def serves(model: nn.Module) -> bool:
 
 def runs(model: nn.Module) -> bool:
     """Whether this forward can run the model as it stands: evaluated, with plain layers and no hooks."""
-    return (
-        not model.training
-        and serves(model)
-        and not model._forward_hooks
-        and not model._forward_pre_hooks
-        and all(map(untouched, layers_of(model)))
-    )
+    return not model.training and serves(model) and untouched(model) and all(map(plain, layers_of(model)))
 
 
 def layers_of(model: nn.Module) -> list[tuple[Any, ...]]:
     """The parts of each layer, in the order of `Family.parts`."""
     family = family_of(model)
     assert family is not None
-    parts = attrgetter(*family.parts)
-    return [parts(layer) for layer in attrgetter(family.layers)(model)]
+    paths = [path.split(".") for path in family.parts]
+    layers = part_at(model, family.layers.split("."))
+    return [tuple(part_at(layer, path) for path in paths) for layer in layers._modules.values()]
+
+
+def part_at(module: Any, path: list[str]) -> Any:
+    """A module inside another; as `get_submodule`, which takes ten times as long."""
+    for name in path:
+        module = module._modules[name]
+    return module
 
 
 def forward_of(model: nn.Module) -> Callable[..., Tensor] | None:
@@ -157,13 +159,51 @@ def forward_of(model: nn.Module) -> Callable[..., Tensor] | None:
     return forward
 
 
-PLAIN = {nn.Linear, nn.LayerNorm}
+def untouched(model: nn.Module) -> bool:
+    """Whether the modules of a model are all of its own kind, without hooks and with their own forward."""
+    modules = every_module(model)
+    own = type(model).__module__
+    return (
+        not has_hooks(model, modules)
+        and all(is_usual(kind, own) for kind in set(map(type, modules)))
+        and not any("forward" in module.__dict__ for module in modules)
+    )
 
 
-def untouched(parts: tuple[nn.Module, ...]) -> bool:
-    """Whether the parts of a layer are plain layers without hooks (an adapter replaces or hooks them)."""
+def has_hooks(model: nn.Module, modules: list[nn.Module] | None = None) -> bool:
+    """Whether anybody wants to be called when a part of the model runs."""
+    if nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks:
+        return True
+    modules = every_module(model) if modules is None else modules
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+
+
+def every_module(model: nn.Module) -> list[nn.Module]:
+    """A model and everything in it; as `Module.modules`, which takes five times as long."""
+    found = [model]
+    for module in found:
+        if module._modules:
+            found.extend(child for child in module._modules.values() if child is not None)
+    return found
+
+
+@lru_cache(maxsize=512)
+def is_usual(kind: type, own: str) -> bool:
+    """Whether a class is among those transformers builds these models of; `own` is the module that defines them."""
+    where = kind.__module__
+    return (
+        where in (own, "transformers.activations", "torch.nn.modules.activation") or kind in BUILDING_BLOCKS
+    )
+
+
+BUILDING_BLOCKS = {nn.Module, nn.ModuleList, nn.Linear, nn.LayerNorm, nn.Embedding, nn.Dropout}
+
+
+def plain(parts: tuple[nn.Module, ...]) -> bool:
+    """Whether the parts of a layer are plain layers with plain weights (adapters and quantisers replace either)."""
     return all(
-        type(part) in PLAIN and not part._forward_hooks and not part._forward_pre_hooks for part in parts
+        type(part) in (nn.Linear, nn.LayerNorm) and type(part._parameters.get("weight")) is nn.Parameter
+        for part in parts
     )
 
 
@@ -182,13 +222,17 @@ def embed(model: Any, tokens: Tensor, positions: Tensor, kinds: Tensor | None) -
     return states
 
 
+MPNET_BUCKETS = 32
+"""Distances are told apart by this many buckets, whatever the configuration says; it only sizes the table."""
+
+
 def position_bias(model: Any, layout: PackedLayout) -> Tensor | None:
     """What the positions add to the attention scores, (1, H, L, L) for the longest row; None for nothing."""
     if family_of(model) is not MPNET:
         return None
     # It depends on distances only, so shorter rows use its upper left corner.
     table = model.encoder.relative_attention_bias.weight  # (buckets, H)
-    buckets = distance_buckets(layout.longest, len(table), table.device)
+    buckets = distance_buckets(layout.longest, MPNET_BUCKETS, table.device)
     return F.embedding(buckets, table).permute(2, 0, 1)[None].contiguous()
 
 

@@ -28,6 +28,7 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ("encoder.base", "BaseModel", "base base.model"),
     ("encoder.adapters", "PeftAdapterMixin", "base base.peft_mixin peft_mixin"),
     ("encoder.adapters", "peft_wrapper", "base.peft_mixin peft_mixin"),
+    ("encoder.merging", "merge_models", "base.merging"),
     ("training.fit", "FitMixin", "fit_mixin"),
     # Model cards
     (

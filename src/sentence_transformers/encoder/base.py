@@ -168,6 +168,12 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
 
     # -- what the model is made of -----------------------------------------------------------------------
 
+    def __getitem__(self, which: int | slice) -> Any:
+        """One part; or, for a slice, several in a plain `torch.nn.Sequential`, since they need not be a model."""
+        if isinstance(which, slice):
+            return nn.Sequential(OrderedDict(list(self._modules.items())[which]))
+        return super().__getitem__(which)
+
     def _first_module(self) -> Any:
         return next(iter(self._modules.values()))
 
@@ -210,8 +216,8 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
 
     @property
     def max_seq_length(self) -> int | None:
-        """Tokens that are kept of each input; longer ones are cut."""
-        return self._first_module().max_seq_length
+        """Tokens that are kept of each input; longer ones are cut. None for a model without that notion."""
+        return self.get_max_seq_length()
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
@@ -357,8 +363,13 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
         self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         """Trade time for memory in training; see the method of the same name in transformers."""
-        if self.transformers_model is not None:
-            self.transformers_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
+        inner = self.transformers_model
+        if inner is not None:
+            # The newer name, of transformers 5.23; the older one warns there, and goes with release 6.
+            enable = (
+                getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
+            )
+            enable(gradient_checkpointing_kwargs, **kwargs)
 
     def clear_placement_cache(self) -> None:
         """Forget what was prepared for the place the model was in."""
@@ -389,6 +400,66 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
         if output_path is not None:
             Path(output_path).mkdir(parents=True, exist_ok=True)
         return evaluator(self, output_path)
+
+    # -- several models ----------------------------------------------------------------------------------
+
+    @classmethod
+    def merge(
+        cls,
+        models: Sequence[str | Path | Self],
+        method: str = "linear",
+        *,
+        base_model: str | Path | Self | None = None,
+        parameters: dict[str, Any] | None = None,
+        dtype: str | torch.dtype | None = torch.float32,
+        out_dtype: str | torch.dtype | None = None,
+        device: str | torch.device = "cpu",
+        batch_options: Any = None,
+        **load_kwargs: Any,
+    ) -> Self:
+        """Make one model out of the weights of several that were trained from the same one.
+
+        Args:
+            models: Two or more models: names, folders, or instances, which are left as they are.
+            method: "linear", "slerp", "task_arithmetic", "ties", "dare_linear" or "dare_ties".
+            base_model: The model that all were trained from; the last four methods need it, and do not count it
+                where it is among `models`. With "slerp", which of the two models is at `t=0` (else the first).
+            parameters: Of the method, by name; a value for all models, or a list with one for each, where
+                "(each)" stands. "linear": `weight` (each, 1.0), `normalize` (True). "slerp": `t` (0.5). The others:
+                `weight` (each, 1.0), `lambda` (1.0), `normalize` (True for "ties", else False); all of them but
+                "task_arithmetic" `density` (each, 1.0); those with "dare" `rescale` (True) and `seed` (0).
+            dtype: Type to compute in; None for the widest of the models' own.
+            out_dtype: Type of the result's weights; None for the type they were computed in.
+            device: Where to compute, and where the result is.
+            batch_options: Options of the package mergekit, which is not used; only None is possible.
+            **load_kwargs: Passed to the constructor for models that are loaded by their name.
+
+        Returns:
+            A copy of the first model, in evaluation mode, with merged weights; prompts and other settings, and
+            buffers of integers, are the first model's. Its model card is a new one.
+
+        Raises:
+            ValueError: If the models differ in more than their weights, there is no such method, or an argument
+                does not fit the method.
+            TypeError: If the method has no such parameter, or an instance is of another class.
+
+        Example:
+            >>> merged = SentenceTransformer.merge([model, other], parameters={"weight": [0.6, 0.4]})  # doctest: +SKIP
+        """
+        from sentence_transformers.encoder.merging import merge_models
+
+        return merge_models(
+            cls,
+            models,
+            method,
+            base_model=base_model,
+            parameters=parameters,
+            dtype=dtype,
+            out_dtype=out_dtype,
+            device=device,
+            batch_options=batch_options,
+            **load_kwargs,
+        )
 
     # -- several processes -------------------------------------------------------------------------------
 
@@ -506,7 +577,7 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
             create_pr: Open a pull request instead of committing.
 
         Returns:
-            Address of the commit.
+            Address of the commit, or of the pull request.
         """
         return publish(
             self,

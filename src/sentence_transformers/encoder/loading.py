@@ -54,6 +54,10 @@ def load_model(folder: Path, options: dict[str, Any]) -> LoadedModel:
         if not isinstance(entry, dict) or "type" not in entry:
             raise ValueError(f"{folder / MODULES_FILE}: entry {number} has no 'type': {entry!r}.")
         name = str(entry.get("name", number))
+        if name in modules:
+            raise ValueError(
+                f"{folder / MODULES_FILE} lists two parts named {name!r}. Is the model folder damaged?"
+            )
         kind = class_of(
             entry["type"], folder=folder, trust_remote_code=bool(options.get("trust_remote_code", False))
         )

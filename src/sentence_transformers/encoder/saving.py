@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from sentence_transformers.encoder.loading import CONFIG_FILE, MODULES_FILE
-from sentence_transformers.modules.parts import save_part
+from sentence_transformers.modules.parts import save_code, save_part
 from sentence_transformers.storage.folder import staged, write_json, write_text
 from sentence_transformers.storage.module_types import saved_type
 
@@ -54,6 +54,7 @@ def save_model(
             place = root / path
             place.mkdir(parents=True, exist_ok=True)
             save_part(part, place, safe_serialization=safe_serialization)
+            save_code(part, root)
             entry: dict[str, Any] = {"idx": number, "name": name, "path": path, "type": saved_type(part)}
             if module_kwargs.get(name):
                 entry["kwargs"] = list(module_kwargs[name])
@@ -95,7 +96,7 @@ def publish(
     revision: str | None,
     create_pr: bool,
 ) -> str:
-    """Upload a model (or the folder it was saved into) to a hub repository and return the commit's address."""
+    """Upload a model (or the folder it was saved into) to a hub repository and return the address of the commit or pull request."""
     import tempfile
 
     from huggingface_hub import HfApi
@@ -113,17 +114,18 @@ def publish(
     if commit_message is None:
         commit_message = f"Add new {type(model).__name__} model"
 
-    def upload(folder: str) -> Any:
-        return hub.upload_folder(
+    def upload(folder: str) -> str:
+        commit = hub.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
             commit_message=commit_message,
             revision=revision,
             create_pr=create_pr,
         )
+        return commit.pr_url if create_pr else commit.commit_url
 
     if local_model_path:
-        return upload(local_model_path).commit_url
+        return upload(local_model_path)
     with tempfile.TemporaryDirectory() as folder:
         keeps_card = not replace_model_card and hub.file_exists(repo_id, "README.md", revision=revision)
         model.save_pretrained(
@@ -133,4 +135,4 @@ def publish(
             train_datasets=train_datasets,
             safe_serialization=safe_serialization,
         )
-        return upload(folder).commit_url
+        return upload(folder)

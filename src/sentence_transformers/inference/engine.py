@@ -69,7 +69,10 @@ def run(job: Job, inputs: Sequence[Any], sink: Sink) -> None:
         for chosen, rows in ahead(read, stretches):
             lengths = rows.lengths
             batches = plan_batches(
-                lengths, max_tokens=job.budget.tokens, max_rows=job.max_rows, packed=job.source.packed
+                lengths,
+                max_tokens=job.budget.tokens,
+                max_rows=job.max_rows or job.source.usual_rows,
+                packed=job.source.packed,
             )
             for batch in batches:
                 compute(job, rows, batch, chosen, lengths, sink)
@@ -82,30 +85,32 @@ def compute(
     job: Job, rows: Any, batch: Sequence[int], numbers: Sequence[int], lengths: Sequence[int], sink: Sink
 ) -> None:
     """Run one batch; if memory runs out, run it in halves and keep later batches smaller."""
-    try:
-        features = to_device(job.source.collate(rows.take(batch)), job.device)
-        results = job.finish(job.forward(features))
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        if len(batch) == 1:
-            raise MemoryError(
-                f"One input of {lengths[batch[0]]} tokens does not fit into the memory of {job.device} by itself. "
-                "Lower model.max_seq_length, load the model in half precision, or use a device with more memory."
-            ) from error
-        failed = sum(lengths[row] for row in batch)
-    else:
-        sink.put([numbers[row] for row in batch], results)
-        return
-    # Here the error and the frames it held on to are gone, and with them the tensors of the failed batch.
-    release_memory(job.device)
-    job.budget.lower(failed)
-    logger.warning(
-        "Out of memory on %s with a batch of %d tokens; going on with at most %d.",
-        job.device,
-        failed,
-        job.budget.tokens,
-    )
+    tokens = sum(lengths[row] for row in batch)
+    # A batch that was planned before the budget was lowered is not tried whole.
+    if len(batch) == 1 or tokens <= job.budget.tokens:
+        try:
+            # In one expression, so that no name keeps the tensors of a batch that fails.
+            results = job.finish(job.forward(to_device(job.source.collate(rows.take(batch)), job.device)))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise MemoryError(
+                    f"One input of {tokens} tokens does not fit into the memory of {job.device} by itself. Lower "
+                    "model.max_seq_length, load the model in half precision, or use a device with more memory."
+                ) from error
+        else:
+            sink.put([numbers[row] for row in batch], results)
+            return
+        # Here the error and the frames it held on to are gone, and with them the tensors of the failed batch.
+        release_memory(job.device)
+        job.budget.lower(tokens)
+        logger.warning(
+            "Out of memory on %s with a batch of %d tokens; going on with at most %d.",
+            job.device,
+            tokens,
+            job.budget.tokens,
+        )
     middle = len(batch) // 2
     for half in (batch[:middle], batch[middle:]):
         compute(job, rows, half, numbers, lengths, sink)

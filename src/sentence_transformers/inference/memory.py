@@ -17,6 +17,9 @@ ACCELERATOR_TOKENS = 32768
 
 SMALLEST_BUDGET = 64
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "status_alloc_failed")
+"""How devices and their libraries (the last is cuBLAS and cuDNN) say that memory ran out."""
+
 
 class TokenBudget:
     """Tokens a batch may hold on a device; remembers what proved too many."""
@@ -35,9 +38,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY)
 
 
 def release_memory(device: torch.device) -> None:

@@ -6,6 +6,7 @@ Past the door the code takes this object instead of a dozen arguments. Nothing h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 
@@ -38,7 +39,11 @@ class EncodeOptions:
     truncate_dim: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int) or self.batch_size < 1:
+        if (
+            isinstance(self.batch_size, bool)
+            or not isinstance(self.batch_size, Integral)
+            or self.batch_size < 1
+        ):
             raise ValueError(
                 f"batch_size={self.batch_size!r} encodes nothing. Pass a whole number, 1 or more."
             )
@@ -55,7 +60,7 @@ class EncodeOptions:
     @property
     def max_rows(self) -> int | None:
         """Most rows in a batch; None when the caller did not say."""
-        return None if isinstance(self.batch_size, UnsetRows) else self.batch_size
+        return None if isinstance(self.batch_size, UnsetRows) else int(self.batch_size)
 
 
 class UnknownOutputError(KeyError, ValueError):
@@ -69,7 +74,7 @@ def check_truncate_dim(truncate_dim: Any) -> None:
     """Raise `ValueError` unless the value is None or a positive whole number."""
     if truncate_dim is None:
         return
-    if isinstance(truncate_dim, bool) or not isinstance(truncate_dim, int) or truncate_dim < 1:
+    if isinstance(truncate_dim, bool) or not isinstance(truncate_dim, Integral) or truncate_dim < 1:
         raise ValueError(
             f"truncate_dim={truncate_dim!r} keeps nothing. Pass the number of dimensions to keep, 1 or more, or None."
         )

@@ -6,7 +6,8 @@ batch to its places, so that nothing has to be joined or reordered in the end. N
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,10 +43,7 @@ class ArraySink:
 
     def repeat(self, first: np.ndarray) -> None:
         if self.array is not None:
-            copies = np.flatnonzero(first != np.arange(len(first)))
-            # Piece by piece: one indexing would make a second array of all copies.
-            for start in range(0, len(copies), 65536):
-                some = copies[start : start + 65536]
+            for some in _copies(first):
                 self.array[some] = self.array[first[some]]
 
 
@@ -69,10 +67,9 @@ class TensorSink:
 
     def repeat(self, first: np.ndarray) -> None:
         if self.tensor is not None:
-            copies = np.flatnonzero(first != np.arange(len(first)))
-            if len(copies):
-                places = torch.as_tensor(copies, device=self.tensor.device)
-                sources = torch.as_tensor(first[copies], device=self.tensor.device)
+            for some in _copies(first):
+                places = torch.as_tensor(some, device=self.tensor.device)
+                sources = torch.as_tensor(first[some], device=self.tensor.device)
                 self.tensor[places] = self.tensor[sources]
 
 
@@ -88,8 +85,14 @@ class ListSink:
 
     def repeat(self, first: np.ndarray) -> None:
         for number in np.flatnonzero(first != np.arange(len(first))):
-            source = self.items[first[number]]
-            self.items[number] = dict(source) if isinstance(source, dict) else source.clone()
+            self.items[number] = copy.deepcopy(self.items[first[number]])
+
+
+def _copies(first: np.ndarray) -> Iterator[np.ndarray]:
+    """Numbers of the rows that repeat another, some at a time: one indexing would double the memory."""
+    copies = np.flatnonzero(first != np.arange(len(first)))
+    for start in range(0, len(copies), 65536):
+        yield copies[start : start + 65536]
 
 
 def _outside_inference_mode(result: Any) -> Any:
@@ -98,4 +101,6 @@ def _outside_inference_mode(result: Any) -> Any:
             return result.clone()
     if isinstance(result, dict):
         return {key: _outside_inference_mode(value) for key, value in result.items()}
+    if isinstance(result, list):
+        return [_outside_inference_mode(value) for value in result]
     return result

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
+from sentence_transformers.inference.options import DEFAULT_BATCH_SIZE
 from sentence_transformers.inference.plan import character_count, rung
 from sentence_transformers.inputs.rows import TokenRows
 from sentence_transformers.modules.base import RowInputModule
@@ -34,9 +35,13 @@ class Rows(Protocol):
 
 
 class Source(Protocol):
-    """Reads inputs and makes batches of them."""
+    """Reads inputs and makes batches of them.
+
+    `usual_rows` limits a batch whose size nobody chose; None where the tokens alone decide.
+    """
 
     packed: bool
+    usual_rows: int | None
 
     def read(self, inputs: Sequence[Any]) -> Any: ...
 
@@ -45,6 +50,8 @@ class Source(Protocol):
 
 class RowSource:
     """Rows of token ids, read by a first module that can."""
+
+    usual_rows: int | None = None
 
     def __init__(self, module: RowInputModule, *, packed: bool, device: torch.device, **options: Any) -> None:
         self.module = module
@@ -81,6 +88,8 @@ class RawSource:
     """Inputs that the model prepares itself, a batch at a time."""
 
     packed = False
+    # What an image or a custom module's input costs, its characters do not tell.
+    usual_rows: int | None = int(DEFAULT_BATCH_SIZE)
 
     def __init__(self, preprocess: Callable[[list[Any]], Any]) -> None:
         self.preprocess = preprocess
@@ -109,11 +118,15 @@ def ahead(read: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Res
 
 def _padded_to_rung(module: RowInputModule, rows: TokenRows) -> dict[str, Any]:
     features = module.collate_rows(rows, packed=False)
-    width = features["input_ids"].shape[-1]
-    missing = rung(width) - width
-    if missing and features["input_ids"].ndim == 2:
+    shape = features["input_ids"].shape
+    width = shape[-1]
+    # A model has no positions beyond its limit, not even for padding.
+    limit = getattr(module, "max_seq_length", None) or rung(width)
+    missing = max(0, min(rung(width), limit) - width)
+    if missing and len(shape) == 2:
+        # Not any token will do: RoBERTa and its kin count positions by what is no padding.
+        fillers = {"input_ids": getattr(module.tokenizer, "pad_token_id", None) or 0}
         for name, value in features.items():
-            if isinstance(value, torch.Tensor) and value.shape[-1:] == (width,):
-                filler = value[:, -1:] if name == "input_ids" else torch.zeros_like(value[:, -1:])
-                features[name] = torch.cat([value, filler.expand(-1, missing)], dim=1)
+            if isinstance(value, torch.Tensor) and value.shape == shape:
+                features[name] = torch.nn.functional.pad(value, (0, missing), value=fillers.get(name, 0))
     return features

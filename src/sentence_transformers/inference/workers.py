@@ -8,21 +8,32 @@ mix. Nothing here knows how a chunk is computed.
 
 from __future__ import annotations
 
+import copy
+import io
+import logging
 import math
 import multiprocessing as mp
 import os
+import pickle
 import queue
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
+
+logger = logging.getLogger(__name__)
 
 CHUNKS_PER_WORKER = 10
 """Chunks a worker gets when nobody says how large they should be: many enough to even out their pace."""
 
 LARGEST_CHUNK = 5000
+
+CHUNKS_UNDERWAY = 2
+"""Chunks that are sent ahead for each worker. No more, so that a call that fails leaves little work behind."""
 
 CPU_WORKERS = 4
 
@@ -51,20 +62,16 @@ def start_pool(model: Any, devices: Sequence[str] | None, target: Callable[..., 
     context = mp.get_context("spawn")
     inputs, outputs = context.Queue(), context.Queue()
     cpu_workers = sum(str(device) == "cpu" for device in devices)
+    # Weights on the CPU lie in memory that all processes share; others cannot be handed over everywhere.
+    sent = model if model.device.type == "cpu" else copy.deepcopy(model).to("cpu")
     processes = []
     for device in devices:
         process = context.Process(
-            target=_start_worker, args=(target, str(device), model, inputs, outputs, cpu_workers), daemon=True
+            target=_start_worker, args=(target, str(device), sent, inputs, outputs, cpu_workers), daemon=True
         )
         process.start()
         processes.append(process)
-    return {
-        "input": inputs,
-        "output": outputs,
-        "processes": processes,
-        "lock": threading.Lock(),
-        "request": 0,
-    }
+    return {"input": inputs, "output": outputs, "processes": processes}
 
 
 def default_devices() -> list[str]:
@@ -78,12 +85,15 @@ def default_devices() -> list[str]:
 
 def stop_pool(pool: Pool) -> None:
     """End the workers of a pool and close its queues."""
-    for process in pool["processes"]:
+    processes, pool["processes"] = pool["processes"], []
+    for process in processes:
         process.terminate()
-    for process in pool["processes"]:
+    for process in processes:
         process.join()
-        process.close()
-    pool["processes"] = []
+    if "reader" in pool and processes:
+        # This was the last writing end; without any, the thread that reads results comes to an end.
+        pool["output"]._writer.close()
+        pool["reader"].join(timeout=5)
     for name in ("input", "output"):
         pool[name].cancel_join_thread()
         pool[name].close()
@@ -111,23 +121,31 @@ def run_in_pool(
     Raises:
         RuntimeError: If a worker raised (with its traceback) or died, or the pool was stopped.
     """
-    processes = pool["processes"]
-    if not processes:
-        raise RuntimeError(
-            "The pool has been stopped. Start a new one with model.start_multi_process_pool()."
-        )
+    workers = max(1, len(pool["processes"]))
     if chunk_size is None:
-        chunk_size = min(math.ceil(len(inputs) / len(processes) / CHUNKS_PER_WORKER), LARGEST_CHUNK)
+        chunk_size = max(1, min(math.ceil(len(inputs) / workers / CHUNKS_PER_WORKER), LARGEST_CHUNK))
     if chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size} sends nothing. Pass 1 or more, or None.")
-    with pool["lock"]:
-        pool["request"] += 1
-        request = pool["request"]
+    # What cannot be sent shows here. The queue's own thread would only print the error, and nobody would
+    # ever answer.
+    pickle.dumps(options)
+    with pool.setdefault("lock", threading.Lock()):
+        if not pool["processes"]:
+            raise RuntimeError(
+                "The pool has been stopped. Start a new one with model.start_multi_process_pool()."
+            )
+        pool["request"] = request = pool.get("request", 0) + 1
         starts = range(0, len(inputs), chunk_size)
-        for start in starts:
-            pool["input"].put([(request, start), inputs[start : start + chunk_size], options])
+        unsent = iter(starts)
+
+        def send(chunks: int) -> None:
+            for start in islice(unsent, chunks):
+                pool["input"].put([(request, start), sealed(inputs[start : start + chunk_size]), options])
+
+        send(CHUNKS_UNDERWAY * workers)
         for _ in starts:
             (_, start), result = _next_result(pool, request)
+            send(1)
             numbers = range(start, min(start + chunk_size, len(inputs)))
             put(numbers, result)
             update(len(numbers))
@@ -136,8 +154,10 @@ def run_in_pool(
 def _next_result(pool: Pool, request: int) -> tuple[tuple[int, int], Any]:
     while True:
         try:
-            key, result = pool["output"].get(timeout=1.0)
+            key, result = _arrived(pool).get(timeout=1.0)
         except queue.Empty:
+            if not pool["processes"]:
+                raise RuntimeError("The pool was stopped while it was at work.") from None
             dead = [process for process in pool["processes"] if not process.is_alive()]
             if dead:
                 codes = [process.exitcode for process in dead]
@@ -147,13 +167,67 @@ def _next_result(pool: Pool, request: int) -> tuple[tuple[int, int], Any]:
                     "was stopped. Out of memory is the usual reason; where the script starts the pool at its top "
                     "level, move that under `if __name__ == '__main__':`."
                 ) from None
+            if not pool["reader"].is_alive():
+                raise RuntimeError("A worker process sent something that cannot be read here.") from None
+            continue
+        if key[0] != request:  # left over from a request that failed
             continue
         if isinstance(result, WorkerFailure):
-            if key[0] == request:
-                raise RuntimeError(f"A worker process failed:\n{result.traceback}")
-            continue
-        if key[0] == request:  # leftovers of a request that failed are dropped
-            return key, result
+            raise RuntimeError(f"A worker process failed:\n{result.traceback}")
+        return key, opened(result)
+
+
+def _arrived(pool: Pool) -> queue.SimpleQueue[Any]:
+    """Results as they come, read by a thread.
+
+    A worker that dies while it writes leaves half a result in the queue, and whoever reads that waits
+    without end: not the caller.
+    """
+    if "arrived" not in pool:
+        pool["arrived"] = queue.SimpleQueue()
+        pool["reader"] = threading.Thread(
+            target=_read_results, args=(pool["output"], pool["arrived"]), daemon=True, name="results"
+        )
+        pool["reader"].start()
+    return pool["arrived"]
+
+
+def _read_results(outputs: Any, arrived: queue.SimpleQueue[Any]) -> None:
+    while True:
+        try:
+            arrived.put(outputs.get())
+        except Exception:  # the pool has been stopped, or this is no result
+            logger.debug("No further results are read.", exc_info=True)
+            return
+
+
+class Parcel:
+    """Something pickled, for the other side to open.
+
+    Queues pickle in a thread of their own, which prints errors and goes on, and they send each tensor as an
+    open file, of which a process may have about a thousand.
+    """
+
+    def __init__(self, content: Any) -> None:
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        self.data = buffer.getvalue()
+
+    def open(self) -> Any:
+        """The content, its tensors on the CPU."""
+        return torch.load(io.BytesIO(self.data), map_location="cpu", weights_only=False)
+
+
+def sealed(value: Any) -> Any:
+    """A value ready to be put into a queue: texts and plain arrays as they are, else a parcel."""
+    plain = isinstance(value, np.ndarray) and not value.dtype.hasobject
+    texts = isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value)
+    return value if plain or texts else Parcel(value)
+
+
+def opened(value: Any) -> Any:
+    """What was sealed."""
+    return value.open() if isinstance(value, Parcel) else value
 
 
 class WorkerFailure:
@@ -178,11 +252,12 @@ def serve(work: Callable[[Any, dict[str, Any]], Any], inputs: Any, outputs: Any)
     Args:
         work: Called with a chunk's inputs and options.
         inputs: Queue of `[key, inputs, options]`.
-        outputs: Queue for `[key, result]`.
+        outputs: Queue for `[key, result]`; `opened(result)` is what the work gave.
     """
     while True:
         key, chunk, options = inputs.get()
         try:
-            outputs.put([key, work(chunk, options)])
+            result = sealed(work(opened(chunk), options))
         except Exception:
-            outputs.put([key, WorkerFailure(traceback.format_exc())])
+            result = WorkerFailure(traceback.format_exc())
+        outputs.put([key, result])

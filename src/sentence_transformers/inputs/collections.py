@@ -26,6 +26,6 @@ def as_list(inputs: Any) -> Sequence[Any]:
     if hasattr(array, "ndim") and hasattr(array, "tolist"):
         if array.ndim == 0:
             return [array.item()]
-        if array.ndim == 1 or getattr(array.dtype, "kind", "") in "UO":  # texts, or pairs of texts
+        if array.ndim == 1 or getattr(array.dtype, "kind", "") in ("U", "O"):  # texts, or pairs of texts
             return array.tolist()
     return list(inputs)

@@ -11,19 +11,21 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from sentence_transformers.inputs.rows import TokenRows
 
 
 def is_token_ids(item: Any) -> bool:
     """Whether an input is a non-empty sequence of integers, or a mapping with `input_ids`."""
-    if isinstance(item, str):
+    if isinstance(item, (str, bytes, bytearray)):
         return False
     if isinstance(item, Mapping):
         return "input_ids" in item
+    if hasattr(item, "dtype") and hasattr(item, "ndim"):
+        return item.ndim == 1 and len(item) > 0 and "int" in str(item.dtype)
     if not hasattr(item, "__len__") or not hasattr(item, "__getitem__") or len(item) == 0:
         return False
-    if hasattr(item, "dtype") and hasattr(item, "ndim"):
-        return item.ndim == 1 and "int" in str(item.dtype)
     return isinstance(item[0], numbers.Integral) and not isinstance(item[0], bool)
 
 
@@ -44,7 +46,11 @@ def read_token_ids(inputs: Sequence[Any]) -> TokenRows | None:
                 "not both in one call."
             )
         if isinstance(item, Mapping):
-            kept = [bool(keep) for keep in item["attention_mask"]] if "attention_mask" in item else None
+            kept = (
+                [bool(keep) for keep in _one_row(item["attention_mask"])]
+                if "attention_mask" in item
+                else None
+            )
             ids.append(_kept(item["input_ids"], kept))
             kinds.append(_kept(item["token_type_ids"], kept) if "token_type_ids" in item else None)
         else:
@@ -57,6 +63,11 @@ def read_token_ids(inputs: Sequence[Any]) -> TokenRows | None:
     )
 
 
+def _one_row(values: Any) -> Any:
+    """The values of one text; tokenizers asked for tensors return a batch of one."""
+    return values[0] if len(values) == 1 and np.ndim(values[0]) == 1 else values
+
+
 def _kept(tokens: Any, kept: list[bool] | None) -> list[int]:
-    values = [int(token) for token in tokens]
+    values = [int(token) for token in _one_row(tokens)]
     return values if kept is None else [token for token, keep in zip(values, kept) if keep]

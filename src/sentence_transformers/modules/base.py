@@ -111,6 +111,10 @@ class Module(nn.Module):
         if path is None:
             return {}
         config = read_json(path)
+        if not isinstance(config, dict):
+            raise ValueError(
+                f"{path} holds no settings but {type(config).__name__}. Is the model folder damaged?"
+            )
         return {cls.config_key_renames.get(key, key): value for key, value in config.items()}
 
     @staticmethod
@@ -226,6 +230,7 @@ class InputModule(Module):
         tokenizer: Any = getattr(self, "tokenizer", None)
         if hasattr(tokenizer, "save_pretrained"):
             tokenizer.save_pretrained(output_path, **kwargs)
+            make_readable_by_all_releases(Path(output_path) / "tokenizer_config.json")
         elif hasattr(tokenizer, "save"):
             tokenizer.save(str(Path(output_path) / "tokenizer.json"))
 
@@ -248,6 +253,22 @@ class RowInputModule(InputModule):
     def can_pack(self) -> bool:
         """Whether `forward` computes packed rows exactly as it does padded ones."""
         return False
+
+
+def make_readable_by_all_releases(path: Path) -> None:
+    """Write what only transformers 5 understands of a `tokenizer_config.json` as transformers 4 does, which both read."""
+    if not path.is_file():
+        return
+    config = read_json(path)
+    changed = dict(config)
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        changed["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(config.get("extra_special_tokens"), list):
+        changed["additional_special_tokens"] = changed.pop("extra_special_tokens")
+    for key in ("is_local", "local_files_only"):  # how it was loaded says nothing about the tokenizer
+        changed.pop(key, None)
+    if changed != config:
+        write_json(path, changed)
 
 
 def locate(

@@ -76,8 +76,8 @@ class Dense(Module):
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Replace the entry by the layer's result, (…, out_features)."""
         del kwargs
-        vectors = features[self.module_input_name]
-        result = self.activation_function(self.linear(vectors.to(self.linear.weight.dtype)))
+        vectors = features[self.module_input_name].to(self.linear.weight.dtype)
+        result = self.activation_function(self.linear(vectors))
         if self.residual is not None:
             result = result + self.residual(vectors)
         features[self.module_output_name] = result
@@ -106,8 +106,17 @@ class Dense(Module):
         return config
 
     def save(self, output_path: str, safe_serialization: bool = True, *args: Any, **kwargs: Any) -> None:
-        """Write settings and weights into a folder."""
+        """Write settings and weights into a folder.
+
+        Raises:
+            ValueError: If the activation function is a plain function, which settings cannot name.
+        """
         del args, kwargs
+        if not isinstance(self.activation_function, nn.Module):
+            raise ValueError(
+                f"The activation function {self.activation_function!r} cannot be saved by name. Use the torch module of "
+                "it, such as torch.nn.Tanh()."
+            )
         self.save_config(output_path)
         self.save_torch_weights(output_path, safe_serialization=safe_serialization)
 
@@ -166,4 +175,9 @@ def activation_named(path: str, *, trust_remote_code: bool = False) -> Callable[
         raise ValueError(
             f"The model's settings name {path!r} as activation function, which is no torch module."
         )
-    return kind()
+    try:
+        return kind()
+    except TypeError as error:
+        raise ValueError(
+            f"The activation function {path!r} that the model's settings name needs arguments: {error}."
+        ) from error

@@ -19,10 +19,11 @@ from sentence_transformers.modules.base import Module, locate
 
 
 def first_token(tokens: Tensor, mask: Tensor, counted: Tensor, total: Tensor | None = None) -> Tensor:
-    """Embedding of the first token of each row, the prompt's included."""
-    del counted, total
-    first = mask.to(torch.uint8).argmax(dim=1)  # (B,)
-    return tokens[torch.arange(len(tokens), device=tokens.device), first]
+    """Embedding of the first token of each row that counts; zeros where none does."""
+    del mask, total
+    first = counted.to(torch.uint8).argmax(dim=1)  # (B,)
+    rows = tokens[torch.arange(len(tokens), device=tokens.device), first]
+    return rows * counted.any(dim=1, keepdim=True)
 
 
 def last_token(tokens: Tensor, mask: Tensor, counted: Tensor, total: Tensor | None = None) -> Tensor:
@@ -145,17 +146,9 @@ class Pooling(Module):
             "weightedmean": pooling_mode_weightedmean_tokens,
             "lasttoken": pooling_mode_lasttoken,
         }
-        if pooling_mode is None:
-            modes = [mode for mode in POOLINGS if chosen[mode]]
-        else:
-            modes = [pooling_mode] if isinstance(pooling_mode, str) else list(pooling_mode)
-            modes = [mode.lower() for mode in modes]
-        unknown = [mode for mode in modes if mode not in POOLINGS]
-        if unknown:
-            raise ValueError(f"Unknown pooling_mode {unknown[0]!r}. Known: {', '.join(POOLINGS)}.")
-        if not modes:
-            raise ValueError("No pooling mode is chosen. Set pooling_mode, for example pooling_mode='mean'.")
-        self.modes = tuple(modes)
+        self.modes = modes_named(
+            [mode for mode in POOLINGS if chosen[mode]] if pooling_mode is None else pooling_mode
+        )
         self.word_embedding_dimension = word_embedding_dimension
         self.include_prompt = include_prompt
 
@@ -165,10 +158,23 @@ class Pooling(Module):
                 return mode in self.modes
         return super().__getattr__(name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Older code switches modes by these booleans, one after the other.
+        for mode, setting in SETTING_OF_MODE.items():
+            if name == setting:
+                chosen = {*self.modes, mode} if value else {*self.modes} - {mode}
+                self.modes = tuple(mode for mode in POOLINGS if mode in chosen)
+                return
+        super().__setattr__(name, value)
+
     @property
     def pooling_mode(self) -> str | list[str]:
         """The mode, or the list of modes where there are several."""
         return self.modes[0] if len(self.modes) == 1 else list(self.modes)
+
+    @pooling_mode.setter
+    def pooling_mode(self, value: str | Sequence[str]) -> None:
+        self.modes = modes_named(value)
 
     @property
     def embedding_dimension(self) -> int:
@@ -195,18 +201,23 @@ class Pooling(Module):
 
         Args:
             features: `token_embeddings` (B, T, D) with `attention_mask` (B, T), or packed; `prompt_length`
-                where the texts have a prompt.
+                where the texts have a prompt. `cls_token_embeddings` (B, D) of a custom part stands in for the
+                first tokens.
             **kwargs: Ignored.
         """
         del kwargs
         tokens: Tensor = features["token_embeddings"]
-        prompt = 0 if self.include_prompt else int(features.get("prompt_length") or 0)
+        prompt = 0 if self.include_prompt else prompt_length(features)
         layout = PackedLayout.read(features)
         if layout is None:
             mask = features.get("attention_mask")
             if mask is None:
                 mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
             pooled = self._pool(tokens, mask.bool(), prompt, features.get("token_weights_sum"))
+            if "cls_token_embeddings" in features and "cls" in self.modes:
+                start = self.modes.index("cls") * tokens.shape[-1]
+                before, _, after = pooled.tensor_split((start, start + tokens.shape[-1]), dim=1)
+                pooled = torch.cat([before, features["cls_token_embeddings"], after], dim=1)
         else:
             pooled = torch.cat([self._pool_whole(batch, prompt) for batch in layout.batches(tokens[0])])
         features["sentence_embedding"] = pooled
@@ -215,8 +226,7 @@ class Pooling(Module):
     def _pool(self, tokens: Tensor, mask: Tensor, prompt: int, total: Tensor | None = None) -> Tensor:
         if tokens.shape[1] == 0:
             return tokens.new_zeros(len(tokens), self.pooling_output_dimension)
-        # Sums over hundreds of tokens lose digits in half precision.
-        wide = tokens.float()
+        wide = widened(tokens)
         counted = mask & (mask.cumsum(dim=1) > prompt) if prompt else mask
         pooled = [POOLINGS[mode](wide, mask, counted, total) for mode in self.modes]
         return torch.cat(pooled, dim=1).to(tokens.dtype)
@@ -224,7 +234,7 @@ class Pooling(Module):
     def _pool_whole(self, tokens: Tensor, prompt: int) -> Tensor:
         """Pool rows without padding, all of one length."""
         if self.modes == ("mean",) and tokens.shape[1] > prompt:
-            return tokens[:, prompt:].float().mean(dim=1).to(tokens.dtype)
+            return widened(tokens[:, prompt:]).mean(dim=1).to(tokens.dtype)
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return self._pool(tokens, mask, prompt)
 
@@ -269,3 +279,31 @@ class Pooling(Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.get_config_dict()})"
+
+
+def prompt_length(features: Mapping[str, Any]) -> int:
+    """Leading tokens of each row that belong to the prompt; a tensor of them holds the same number for each row."""
+    length = features.get("prompt_length")
+    if isinstance(length, Tensor):
+        length = length.flatten()[0]
+    return 0 if length is None else int(length)
+
+
+def widened(tokens: Tensor) -> Tensor:
+    """At least float32: sums over hundreds of tokens lose digits in half precision."""
+    return tokens.float() if tokens.itemsize < 4 else tokens
+
+
+def modes_named(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Modes by name, in the order given.
+
+    Raises:
+        ValueError: If a mode is unknown or none is named.
+    """
+    modes = tuple(name.lower() for name in ([names] if isinstance(names, str) else names))
+    for mode in modes:
+        if mode not in POOLINGS:
+            raise ValueError(f"Unknown pooling_mode {mode!r}. Known: {', '.join(POOLINGS)}.")
+    if not modes:
+        raise ValueError("No pooling mode is chosen. Set pooling_mode, for example pooling_mode='mean'.")
+    return modes

@@ -19,7 +19,7 @@ from sentence_transformers.arguments import accepts_older_names
 from sentence_transformers.inputs.routed import split_routes
 from sentence_transformers.inputs.rows import TokenRows
 from sentence_transformers.modules.base import RowInputModule, locate
-from sentence_transformers.modules.parts import inside, load_part, save_part
+from sentence_transformers.modules.parts import inside, load_part, save_code, save_part
 from sentence_transformers.storage.folder import read_json, write_json
 from sentence_transformers.storage.module_types import class_of, saved_type
 
@@ -44,7 +44,6 @@ class Router(RowInputModule):
 
     config_file_name: str = "router_config.json"
     config_keys: list[str] = ["default_route", "allow_empty_key", "route_mappings"]
-    save_in_root: bool = True
     forward_kwargs: set[str] = {"task", "modality"}
     reads_packed: ClassVar[bool] = True
 
@@ -76,9 +75,16 @@ class Router(RowInputModule):
                 raise ValueError(
                     f"{place}: there is no route {route!r}. Routes: {', '.join(self.sub_modules)}."
                 )
-        # What only newer releases know cannot be said in Asym's file.
-        self.is_plain = default_route is None and not self.route_mappings
-        self.save_in_root = not self.is_plain
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing that only newer releases know, and that Asym's file cannot say."""
+        return self.default_route is None and not self.route_mappings
+
+    @property
+    def save_in_root(self) -> bool:  # type: ignore[override]
+        """Whether the part is saved into the model's own folder when it comes first; an Asym never was."""
+        return not self.is_plain
 
     @property
     def saved_class_name(self) -> str:
@@ -264,15 +270,18 @@ class Router(RowInputModule):
         del args, kwargs
         types: dict[str, str] = {}
         structure: dict[str, list[str]] = {}
+        saved: dict[nn.Module, str] = {}
         for route, modules in self.sub_modules.items():
-            structure[route] = []
             for number, module in enumerate(modules):
-                folder = f"{route}_{number}_{type(module).__name__}"
-                target = Path(output_path) / folder
-                target.mkdir(parents=True, exist_ok=True)
-                save_part(module, target, safe_serialization=safe_serialization)
-                types[folder] = saved_type(module)
-                structure[route].append(folder)
+                if module not in saved:  # routes may share modules
+                    folder = f"{route}_{number}_{type(module).__name__}"
+                    target = Path(output_path) / folder
+                    target.mkdir(parents=True, exist_ok=True)
+                    save_part(module, target, safe_serialization=safe_serialization)
+                    save_code(module, Path(output_path))
+                    types[folder] = saved_type(module)
+                    saved[module] = folder
+            structure[route] = [saved[module] for module in modules]
         name = "config.json" if self.is_plain else self.config_file_name
         write_json(
             Path(output_path) / name,
@@ -312,6 +321,10 @@ class Router(RowInputModule):
                 f"{model_name_or_path}: the Router in {subfolder or 'the root'!r} has no configuration."
             )
         config = read_json(path)
+        if not isinstance(config, dict) or not {"types", "structure"} <= config.keys():
+            raise ValueError(
+                f"{path} does not say which modules belong to which route. Is the model folder damaged?"
+            )
         folder = Path(path).parent
         trust = bool(kwargs.get("trust_remote_code", False))
         loaded: dict[str, nn.Module] = {}
@@ -325,6 +338,11 @@ class Router(RowInputModule):
             ast.literal_eval(key): value
             for key, value in (parameters.pop("route_mappings", None) or {}).items()
         }
+        missing = {name for names in config["structure"].values() for name in names} - loaded.keys()
+        if missing:
+            raise ValueError(
+                f"{path} has routes through {sorted(missing)}, but does not say of what type these are."
+            )
         routes = {route: [loaded[name] for name in names] for route, names in config["structure"].items()}
         return cls(routes, **parameters, route_mappings=mappings)
 

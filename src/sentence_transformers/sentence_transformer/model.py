@@ -489,9 +489,18 @@ class SentenceTransformer(BaseModel, FitMixin):
 
     @staticmethod
     def _encode_multi_process_worker(*args: Any) -> None:
-        """Target of a worker process that others start themselves, called with (number,) device, model, queues."""
+        """Target of a worker process that others start themselves, with queues of their own.
+
+        Called with (number,) device, model, and two queues. Takes `[number, batch_size, texts]`, behind which the
+        prompt's name, the prompt, the precision and whether to normalise may stand, and gives
+        `[number, embeddings]`: what releases 2 and 3 took and gave.
+        """
         device, model, inputs, outputs = args[-4:]
-        SentenceTransformer._multi_process_worker(device, model, inputs, outputs)
+        names = ("prompt_name", "prompt", "precision", "normalize_embeddings")
+        while True:
+            number, batch_size, texts, *further = inputs.get()
+            options = {"device": device, "batch_size": batch_size, **dict(zip(names, further))}
+            outputs.put([number, model.encode(texts, show_progress_bar=False, **options)])
 
     # -- comparing ---------------------------------------------------------------------------------------
 
@@ -505,6 +514,11 @@ class SentenceTransformer(BaseModel, FitMixin):
     @similarity_fn_name.setter
     def similarity_fn_name(self, value: str | SimilarityFunction | None) -> None:
         name = value.value if isinstance(value, SimilarityFunction) else value
+        if name is not None and name not in self.SUPPORTED_SIMILARITY_FN_NAMES:
+            raise ValueError(
+                f"similarity_fn_name={name!r} does not compare single vectors. Pass one of "
+                f"{', '.join(map(repr, self.SUPPORTED_SIMILARITY_FN_NAMES))}."
+            )
         self._similarity_fn_name: str | None = name
         if name is not None:
             self._similarity = SimilarityFunction.to_similarity_fn(name)
@@ -586,9 +600,10 @@ def given_inputs(first: Any, second: Any) -> Any:
     Raises:
         TypeError: If they came under both or neither.
     """
-    if (first is None) == (second is None):
-        how = "twice" if first is not None else "not at all"
-        raise TypeError(f"The inputs are given {how}. Pass them once, as the first argument or as inputs=….")
+    if first is None and second is None:
+        raise TypeError("There is nothing to encode: None is no input. Pass a text, or a list of texts.")
+    if first is not None and second is not None:
+        raise TypeError("The inputs are given twice. Pass them once, as the first argument or as inputs=….")
     return second if first is None else first
 
 
@@ -636,9 +651,13 @@ def dictionary_rows(outputs: dict[str, Any]) -> list[dict[str, Any]]:
     rows = len(outputs["sentence_embedding"])
 
     def share(value: Any, row: int) -> Any:
-        per_row = (isinstance(value, Tensor) and value.ndim > 0) or isinstance(value, list)
-        if per_row and len(value) == rows:
-            return value[row]
+        if isinstance(value, Tensor):
+            return value[row] if value.ndim and len(value) == rows else value
+        if isinstance(value, (list, tuple)) and value:
+            # One tensor for each layer, or one entry for each row.
+            if all(isinstance(layer, Tensor) for layer in value):
+                return [share(layer, row) for layer in value]
+            return value[row] if len(value) == rows else value
         return value
 
     return [

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 SAFETENSORS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
 
+LEFTOVERS = (
+    "model*.safetensors*",
+    "pytorch_model*.bin*",
+    "adapter_config.json",
+    "adapter_model.*",
+    "router_config.json",
+    "sentence_*_config.json",
+)
+"""Files of a model that change what another model saved into the same folder is loaded as."""
+
 
 def read_json(path: str | Path) -> Any:
     """Parse a JSON file.
@@ -65,8 +75,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def staged(folder: str | Path) -> Iterator[Path]:
     """Give an empty folder to write into, and move its files into `folder` if the block succeeds.
 
-    Files that `folder` already has under other names stay; a file of the same name is replaced whole.
-    When the block fails, `folder` is as it was.
+    A file of the same name is replaced whole. What is left of a model saved there earlier goes, as far as a
+    reader could take it for a part of the new one; other files of `folder` stay. When the block fails,
+    `folder` is as it was.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -75,6 +86,8 @@ def staged(folder: str | Path) -> Iterator[Path]:
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".saving", dir=folder.parent))
     try:
         yield staging
+        places = [staging, *(path for path in staging.rglob("*") if path.is_dir())]
+        new = {place.relative_to(staging): {path.name for path in place.iterdir()} for place in places}
         # mkdtemp makes folders only their owner may enter; a saved model has the usual rights.
         for source in sorted(staging.rglob("*")):
             target = folder / source.relative_to(staging)
@@ -84,8 +97,24 @@ def staged(folder: str | Path) -> Iterator[Path]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(source, target)
         folder.mkdir(parents=True, exist_ok=True)
+        for place, written in new.items():
+            remove_leftovers(folder / place, written, own_folder=place != Path("."))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, written: set[str], *, own_folder: bool) -> None:
+    """Remove files of an earlier save that a reader would prefer to, or mix with, those just written.
+
+    Args:
+        folder: The folder that was written into.
+        written: Names of the files in it that are new.
+        own_folder: Whether the folder belongs to one part of a model alone, as against the user's folder.
+    """
+    for pattern in (*LEFTOVERS, "*.json") if own_folder else LEFTOVERS:
+        for path in folder.glob(pattern):
+            if path.name not in written and path.is_file():
+                path.unlink()
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:

@@ -59,6 +59,21 @@ ORIGINAL_TRANSFORMER_MODELS: list[str] = sorted(
 """Names without an owner that mean a checkpoint at the top of the hub, not one of ours."""
 
 
+PARTS_WITHOUT_WEIGHTS = frozenset(
+    {
+        "BoW",
+        "Dropout",
+        "HierarchicalTokenPooling",
+        "MultiVectorMask",
+        "Normalize",
+        "Pooling",
+        "SpladePooling",
+        "WordWeights",
+    }
+)
+"""Parts of models, by class, that are saved without a weights file."""
+
+
 class ModelNotFoundError(FileNotFoundError, ValueError):
     """No model of that name could be found; the message lists everything that was tried."""
 
@@ -107,7 +122,12 @@ def find_model(
     else:
         tried_offline = "local_files_only=True" if local_files_only else "HF_HUB_OFFLINE is set"
         steps.append(("the hub", lambda: skip(f"not asked, because {tried_offline}")))
-    steps.append(("an installed model package", lambda: packaged(name)))
+    if revision is None:
+        steps.append(("an installed model package", lambda: packaged(name)))
+    else:
+        steps.append(
+            ("an installed model package", lambda: skip("not asked, because packages have no revisions"))
+        )
     for place, look in steps:
         try:
             found = look()
@@ -197,7 +217,7 @@ def downloaded(
     try:
         folder = fetch([*NOT_NEEDED, "*.bin"])
         # Only older repositories have no safetensors; the others need not send the same weights twice.
-        return folder if is_complete(folder) else fetch(NOT_NEEDED)
+        return folder if is_complete(folder, with_custom_parts=True) else fetch(NOT_NEEDED)
     except (OSError, ValueError) as error:
         raise NotThere(first_line(error)) from error
 
@@ -223,20 +243,39 @@ def packaged(name: str) -> Path | None:
     return None
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether a snapshot has what its own listing of parts promises."""
-    if (folder / "modules.json").is_file():
-        modules = read_json(folder / "modules.json")
-        paths = [folder / entry.get("path", "") for entry in modules]
-        # A part without settings (Normalize) may have no folder in the repository; one with weights has.
-        return any(has_weights(path) for path in paths)
-    return (folder / "config.json").is_file() and has_weights(folder)
+def is_complete(folder: Path, *, with_custom_parts: bool = False) -> bool:
+    """Whether a snapshot has the weights of all parts that its own listing names.
+
+    Args:
+        folder: The snapshot.
+        with_custom_parts: Whether to expect weights also of parts that are not this library's, of which
+            nobody knows if they have any.
+    """
+    if not (folder / "modules.json").is_file():
+        return (folder / "config.json").is_file() and has_weights(folder)
+    listing = read_json(folder / "modules.json")
+    if not isinstance(listing, list) or not all(isinstance(entry, dict) for entry in listing):
+        return True  # whoever loads it says what is wrong
+    for entry in listing:
+        kind = str(entry.get("type"))
+        expected = with_custom_parts or kind.startswith("sentence_transformers.")
+        if not expected or kind.rpartition(".")[2] in PARTS_WITHOUT_WEIGHTS:
+            continue
+        if not has_weights(folder / str(entry.get("path", ""))):
+            return False
+    return True
 
 
 def has_weights(folder: Path) -> bool:
-    return any(
-        any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin", "*/*.safetensors", "*/*.bin")
-    )
+    """Whether a part's folder (or, of a part made of others, one below it) has weights, all shards of them."""
+    for index in folder.glob("*.index.json"):
+        shards = set(read_json(index).get("weight_map", {}).values())
+        if not all((folder / shard).is_file() for shard in shards):
+            return False
+    is_router = (folder / "router_config.json").is_file() or not (folder / "config.json").is_file()
+    below = ("*/*.safetensors", "*/pytorch_model*.bin") if is_router or "Asym" in folder.name else ()
+    patterns = ("*.safetensors", "pytorch_model*.bin", *below)
+    return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
 def cache_directory(cache_folder: str | None) -> str | None:

@@ -65,6 +65,9 @@ FILES: dict[str, str] = {
 }
 """The file each class stands in at 6.2.0, below `sentence_transformers.`."""
 
+CODE_OF_MODELS = "transformers_modules."
+"""Where transformers puts the modules of code that came with a model."""
+
 TOKENIZERS = ("WhitespaceTokenizer", "PhraseTokenizer", "TransformersTokenizerWrapper", "WordTokenizer")
 
 
@@ -101,6 +104,9 @@ def saved_type(part: nn.Module) -> str:
             "sentence_transformers.models.tokenizer" if name in TOKENIZERS else "sentence_transformers.models"
         )
         return f"{room}.{name}"
+    if own.startswith(CODE_OF_MODELS):
+        # The file goes with the model, and is found there under its own name.
+        return f"{kind.__module__.rpartition('.')[2]}.{kind.__qualname__}"
     return own
 
 
@@ -115,12 +121,14 @@ def class_of(
     Raises:
         ValueError: If the type is unknown and not trusted.
     """
+    if not isinstance(type_name, str):
+        raise ValueError(f"The model names a part of type {type_name!r}, which is no name of a class.")
     if type_name in SPELLINGS:
         home, name = SPELLINGS[type_name]
         return getattr(importlib.import_module(home), name)
     module_name, _, name = type_name.rpartition(".")
     loaded = sys.modules.get(module_name)
-    if loaded is not None and not module_name.startswith("torch"):
+    if loaded is not None and not module_name.startswith(("torch.", CODE_OF_MODELS)):
         # Not at the top: `compat/moved.py` reads the tables of this file when the package is imported.
         from torch import nn
 

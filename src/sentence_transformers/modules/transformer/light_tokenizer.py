@@ -42,7 +42,12 @@ class LightTokenizer:
         from tokenizers import Tokenizer
 
         self.name_or_path = str(folder)
-        self.backend_tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        try:
+            self.backend_tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the tokenizers library raises no other kind
+            raise ValueError(
+                f"{folder / 'tokenizer.json'} is damaged or incomplete ({error}). Save or download the model again."
+            ) from error
         self.files = {
             name: (folder / name).read_text(encoding="utf-8")
             for name in KEPT_FILES

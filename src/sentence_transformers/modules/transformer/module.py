@@ -7,10 +7,12 @@ about single architectures stands in `architectures.py`, the text side in `text.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +25,7 @@ from sentence_transformers.backend import attention, native
 from sentence_transformers.backend.lean import LeanEncoder, open_lean
 from sentence_transformers.backend.lean import grown as grown_model
 from sentence_transformers.inputs.packing import PackedLayout
+from sentence_transformers.inputs.routed import split_routes
 from sentence_transformers.inputs.rows import TokenRows
 from sentence_transformers.inputs.tokens import read_token_ids
 from sentence_transformers.modules.base import RowInputModule, locate
@@ -38,12 +41,14 @@ from sentence_transformers.modules.transformer.light_tokenizer import LightToken
 from sentence_transformers.modules.transformer.light_tokenizer import grown as grown_tokenizer
 from sentence_transformers.modules.transformer.settings import read_settings
 from sentence_transformers.modules.transformer.text import (
+    UNLIMITED,
     TextTokenizer,
     fingerprint,
+    is_pair,
     packed_features,
     padded_features,
 )
-from sentence_transformers.storage.folder import write_json
+from sentence_transformers.storage.folder import read_json, write_json
 from sentence_transformers.tensors.padding import repad_flattened_features
 
 logger = logging.getLogger(__name__)
@@ -165,14 +170,15 @@ class Transformer(RowInputModule):
     # -- what the model is -------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
-        if name == "auto_model":
+        if name == "auto_model" and name in self.__dict__.get("_modules", {}):
             return self._transformers_model()
         return super().__getattr__(name)
 
     def _transformers_model(self) -> Any:
         """The transformers model; made now if the checkpoint was opened without transformers."""
         if isinstance(self._model, LeanEncoder):
-            with _growing:
+            # Growing in the midst of `encode` must leave a model that can still be trained.
+            with _growing, torch.inference_mode(False):
                 if isinstance(self._model, LeanEncoder):
                     self._modules["auto_model"] = grown_model(self._model)
         return self._model
@@ -230,11 +236,12 @@ class Transformer(RowInputModule):
         return f"{type(self).__name__}({settings})"
 
     def _natural_limit(self) -> int | None:
-        """The smaller of the model's and the tokenizer's limit, where the model has one."""
-        positions = getattr(self._model.config, "max_position_embeddings", None)
-        if positions is None:
-            return None
-        return min(positions, self._tokenizer.model_max_length)
+        """The smaller of the model's and the tokenizer's limit; None where neither has one."""
+        limits = (
+            getattr(self._model.config, "max_position_embeddings", None),
+            self._tokenizer.model_max_length,
+        )
+        return min((limit for limit in limits if limit is not None and limit < UNLIMITED), default=None)
 
     # -- inputs into features ----------------------------------------------------------------------------
 
@@ -260,20 +267,37 @@ class Transformer(RowInputModule):
             **kwargs: Ignored.
         """
         del kwargs
-        given = read_token_ids(inputs)
-        if given is not None:
-            return given
-        items = [next(iter(item.values())) if isinstance(item, dict) else item for item in inputs]
-        text = self.text_tokenizer(
-            {"query": self.query_length, "document": self.document_length}.get(task or "")
-        )
+        rows = read_token_ids(inputs)
+        if rows is None:
+            items, key = split_routes(inputs)
+            rows = self._read_texts(items, prompt, task or key)
+            if key is not None and key not in self.modalities:
+                rows.extras = {"task": key}  # for a Router further on
+        else:
+            check_known(rows.ids, self._model.config.vocab_size)
+        self._check_positions(max(rows.lengths, default=0))
+        return rows
+
+    def _read_texts(self, texts: list[Any], prompt: str | None, task: str | None) -> TokenRows:
+        limit = {"query": self.query_length, "document": self.document_length}.get(task or "")
+        text = self.text_tokenizer(limit)
         if not prompt:
-            return text.rows(items)
-        rows = text.rows(
-            [prompt + item if isinstance(item, str) else (prompt + item[0], *item[1:]) for item in items]
-        )
+            return text.rows(texts)
+        rows = text.rows([with_prompt(prompt, item) for item in texts])
         rows.prompt_length = text.count(prompt) - text.ends_with_special_token()
         return rows
+
+    def _check_positions(self, longest: int) -> None:
+        """Refuse rows that are longer than the model's table of positions, if it has one."""
+        table = getattr(getattr(self._model, "embeddings", None), "position_embeddings", None)
+        if not isinstance(table, nn.Embedding):
+            return
+        positions = len(table.weight) - position_offset(self._model.config)
+        if longest > positions:
+            raise ValueError(
+                f"An input of {longest} tokens does not fit this model, which has {positions} positions. Lower "
+                f"model.max_seq_length (it is {self.max_seq_length}), or pass fewer token ids."
+            )
 
     def collate_rows(self, rows: TokenRows, *, packed: bool) -> dict[str, Any]:
         """Build the features of one batch: packed one after another, or padded to the longest."""
@@ -291,6 +315,7 @@ class Transformer(RowInputModule):
             and not getattr(config, "output_hidden_states", False)
             and not getattr(config, "output_attentions", False)
             and not getattr(config, "is_decoder", False)
+            and not native.has_hooks(self._model)  # those who look in expect rows, (B, T, D)
             and (self._adopts_packing or native.runs(self._model))
         )
 
@@ -352,7 +377,7 @@ class Transformer(RowInputModule):
         wanted = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds", "position_ids")
         names = [*self.tokenizer.model_input_names, *wanted]
         given = {name: features[name] for name in dict.fromkeys(names) if name in features}
-        outputs = self.auto_model(**given, **kwargs, return_dict=True)
+        outputs = self.auto_model(**given, **without_cache(self.auto_model), **kwargs, return_dict=True)
         features[self.module_output_name] = outputs[0]
         if self.auto_model.config.output_hidden_states and outputs.get("hidden_states") is not None:
             features["all_layer_embeddings"] = list(outputs["hidden_states"])
@@ -379,7 +404,7 @@ class Transformer(RowInputModule):
         if self.auto_model.config._attn_implementation != attention.NAME:
             attention.adopt(self.auto_model)
         with attention.packed(layout):
-            return self.auto_model(**given, **kwargs, return_dict=True)[0]
+            return self.auto_model(**given, **without_cache(self.auto_model), **kwargs, return_dict=True)[0]
 
     # -- files -------------------------------------------------------------------------------------------
 
@@ -473,6 +498,26 @@ class Transformer(RowInputModule):
         return {**self.__dict__, "_text": None}
 
 
+def with_prompt(prompt: str, item: Any) -> Any:
+    """A text with the prompt in front; of a pair, its first text. What is neither stays, to be refused later."""
+    if isinstance(item, str):
+        return prompt + item
+    if is_pair(item):
+        return (prompt + item[0], item[1])
+    return item
+
+
+def check_known(rows: Sequence[Sequence[int]], vocabulary_size: int) -> None:
+    """Refuse token ids from outside that the model has no embedding for."""
+    filled = [row for row in rows if row]
+    lowest, highest = min(map(min, filled), default=0), max(map(max, filled), default=0)
+    if lowest < 0 or highest >= vocabulary_size:
+        raise ValueError(
+            f"The token id {lowest if lowest < 0 else highest} is unknown to this model, whose vocabulary has "
+            f"{vocabulary_size} tokens. Take ids from the model's own tokenizer."
+        )
+
+
 def asks_for(*options: dict[str, Any]) -> list[str]:
     """Settings a caller passes on to transformers, less those that say nothing about a local checkpoint."""
     silent = {"cache_dir", "local_files_only", "token", "revision"}
@@ -482,6 +527,17 @@ def asks_for(*options: dict[str, Any]) -> list[str]:
         for key, value in given.items()
         if key not in silent and not (key == "trust_remote_code" and not value)
     ]
+
+
+@lru_cache(maxsize=64)
+def keeps_keys(kind: type) -> bool:
+    """Whether models of a class keep keys and values for generating on, which embedding never does."""
+    return "past_key_values" in inspect.signature(kind.forward).parameters
+
+
+def without_cache(model: Any) -> dict[str, bool]:
+    """The argument that keeps a decoder from storing keys and values."""
+    return {"use_cache": False} if keeps_keys(type(model)) else {}
 
 
 def load_transformer(
@@ -500,7 +556,7 @@ def load_transformer(
     kind = TASK_CLASSES[task]
     if task == "feature-extraction":
         kind = ENCODERS_OF_PAIRS.get(config.model_type, kind)
-    with quiet_loading():
+    with quiet_progress():
         try:
             return getattr(transformers, kind).from_pretrained(name, config=config, **model_options).eval()
         except SafetensorError as error:
@@ -519,17 +575,25 @@ def load_config(name: str, options: dict[str, Any]) -> Any:
         and not (folder / "config.json").is_file()
         and (folder / "adapter_config.json").is_file()
     ):
-        from sentence_transformers.storage.folder import read_json
-
         name = read_json(folder / "adapter_config.json")["base_model_name_or_path"]
     return AutoConfig.from_pretrained(name, **options)
 
 
 def load_tokenizer(name: str, options: dict[str, Any]) -> Any:
-    """Load the transformers tokenizer."""
+    """Load the transformers tokenizer.
+
+    Raises:
+        ValueError: If its file is damaged.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(name, **options)
+    try:
+        return AutoTokenizer.from_pretrained(name, **options)
+    except Exception:
+        # Whatever transformers makes of a truncated file, its error names another cause.
+        if (Path(name) / "tokenizer.json").is_file():
+            read_json(Path(name) / "tokenizer.json")
+        raise
 
 
 def save_transformer(model: Any, folder: str, safe_serialization: bool) -> None:
@@ -540,7 +604,8 @@ def save_transformer(model: Any, folder: str, safe_serialization: bool) -> None:
         # Another reader has no attention of that name.
         model.set_attn_implementation("sdpa")
     try:
-        model.save_pretrained(folder)
+        with quiet_progress():
+            model.save_pretrained(folder)
     finally:
         if implementation == attention.NAME:
             model.set_attn_implementation(implementation)
@@ -551,8 +616,8 @@ def save_transformer(model: Any, folder: str, safe_serialization: bool) -> None:
         torch.save(model.state_dict(), path / "pytorch_model.bin")
 
 
-class quiet_loading:
-    """Silence the bar that transformers draws while it loads weights."""
+class quiet_progress:
+    """Silence the bar that transformers draws while it loads or saves weights."""
 
     def __enter__(self) -> None:
         from transformers.utils import logging as transformers_logging

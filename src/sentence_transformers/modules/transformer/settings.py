@@ -57,7 +57,12 @@ def read_settings(where: dict[str, Any]) -> dict[str, Any]:
         path = hub.load_file_path(filename=name, **where)
         if path is None:
             continue
-        settings = {OLDER_KEYS.get(key, key): value for key, value in read_json(path).items()}
+        saved = read_json(path)
+        if not isinstance(saved, dict):
+            raise ValueError(
+                f"{path} holds no settings but {type(saved).__name__}. Is the model folder damaged?"
+            )
+        settings = {OLDER_KEYS.get(key, key): value for key, value in saved.items()}
         for key in OLDER_KEYS.values():
             if isinstance(settings.get(key), dict):
                 settings[key].pop("trust_remote_code", None)

@@ -49,13 +49,15 @@ class TextTokenizer:
         self.fingerprint = fingerprint(tokenizer, max_length, lowercase)
 
     def rows(self, inputs: Sequence[Any]) -> TokenRows:
-        """Tokenise texts, or pairs of texts given as two-element sequences.
+        """Tokenise texts, and pairs of texts given as two-element sequences.
+
+        White space is kept: to many tokenizers a space in front of a word makes it another word.
 
         Raises:
             ValueError: If an input is neither.
         """
-        are_pairs = len(inputs) > 0 and not isinstance(inputs[0], str)
-        cleaned: list[Any] = [self._clean_pair(item) if are_pairs else self._clean(item) for item in inputs]
+        cleaned = [self._clean(item) for item in inputs]
+        are_pairs = any(isinstance(item, tuple) for item in cleaned)
         if self._backend is None:
             return self._rows_of_python_tokenizer(cleaned, are_pairs)
         if are_pairs or self.max_length is None or self._backend.truncation["direction"] != "right":
@@ -76,24 +78,16 @@ class TextTokenizer:
         ids = self.rows(["a"]).ids[0]
         return bool(ids) and ids[-1] in self.tokenizer.all_special_ids
 
-    def _clean(self, text: Any) -> str:
-        if not isinstance(text, str):
-            raise ValueError(
-                f"Cannot tokenise {text!r} of type {type(text).__name__}: unsupported input type. "
-                "Pass a string, or a pair of strings."
-            )
-        text = text.strip()
-        if self.lowercase:
-            text = text.lower()
-        return without_surrogates(text)
-
-    def _clean_pair(self, pair: Any) -> tuple[str, str]:
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise ValueError(
-                f"Cannot tokenise {pair!r} of type {type(pair).__name__}: unsupported input type. Inputs are all "
-                "strings, or all pairs of two strings."
-            )
-        return self._clean(pair[0]), self._clean(pair[1])
+    def _clean(self, item: Any) -> str | tuple[str, str]:
+        if isinstance(item, str):
+            return without_surrogates(item.lower() if self.lowercase else item)
+        if is_pair(item):
+            first, second = map(self._clean, item)
+            return first, second  # type: ignore[return-value]
+        raise ValueError(
+            f"Cannot tokenise {item!r} of type {type(item).__name__}: unsupported input type. "
+            "Pass a string, or a pair of two strings."
+        )
 
     def _encode_texts(self, texts: list[str]) -> list[Any]:
         """Tokenise texts, looking only at a prefix of those far too long to be read whole."""
@@ -163,6 +157,11 @@ class TextTokenizer:
         return TokenRows(
             ids=encoded["input_ids"], type_ids=encoded.get("token_type_ids") if are_pairs else None
         )
+
+
+def is_pair(item: Any) -> bool:
+    """Whether an input is a pair of texts."""
+    return isinstance(item, (list, tuple)) and len(item) == 2 and all(isinstance(text, str) for text in item)
 
 
 def fingerprint(tokenizer: Any, max_length: int | None, lowercase: bool) -> tuple[Any, ...]:

@@ -1,0 +1,173 @@
+"""Arranged weights: made for small batches that come again, and never older than the layer's own."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sentence_transformers.backend import arranged
+from sentence_transformers.backend.arranged import BATCHES_BEFORE, LARGEST_BATCH, linear, pays, weight_of
+
+pytestmark = pytest.mark.skipif(not arranged.available(), reason="this PyTorch cannot arrange weights")
+
+
+def layer_in_use(width=48, out=32, bias=True):
+    """A layer that has met enough small batches to have an arranged weight."""
+    torch.manual_seed(0)
+    layer = nn.Linear(width, out, bias=bias)
+    for _ in range(BATCHES_BEFORE + 1):
+        weight_of(layer, 8)
+    assert weight_of(layer, 8) is not None
+    return layer
+
+
+def applied(layer, rows=8):
+    states = torch.randn(rows, layer.in_features, generator=torch.Generator().manual_seed(rows))
+    with torch.inference_mode():
+        return linear(states, layer, torch.empty(rows, layer.out_features)), F.linear(
+            states, layer.weight, layer.bias
+        )
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 2, 17, LARGEST_BATCH, 2 * LARGEST_BATCH])
+def test_a_layer_gives_the_same_with_an_arranged_weight(bias, rows):
+    for layer in (layer_in_use(bias=bias), nn.Linear(48, 32, bias=bias)):
+        found, expected = applied(layer, rows)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_a_layer_gets_an_arranged_weight_once_small_batches_have_come_repeatedly():
+    layer = nn.Linear(16, 16)
+    assert [weight_of(layer, 4) is None for _ in range(BATCHES_BEFORE)] == [True] * BATCHES_BEFORE
+    first = weight_of(layer, 4)
+    assert first is not None
+    assert weight_of(layer, 9) is first
+
+
+@torch.no_grad()
+def add_in_place(layer):
+    layer.weight.add_(1)
+
+
+def add_to_the_data(layer):
+    layer.weight.data.add_(1)
+
+
+@torch.inference_mode()
+def add_in_inference_mode(layer):
+    layer.weight.add_(1)
+
+
+def load_a_state(layer):
+    layer.load_state_dict({name: tensor + 1 for name, tensor in layer.state_dict().items()})
+
+
+def assign_a_state(layer):
+    layer.load_state_dict({name: tensor + 1 for name, tensor in layer.state_dict().items()}, assign=True)
+
+
+def set_a_new_parameter(layer):
+    layer.weight = nn.Parameter(layer.weight.detach() + 1)
+
+
+def set_new_data(layer):
+    layer.weight.data = layer.weight.data + 1
+
+
+def round_to_half_precision(layer):
+    layer.to(torch.bfloat16).to(torch.float32)
+
+
+def take_a_step(layer):
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1)
+    layer(torch.ones(1, layer.in_features)).sum().backward()
+    optimizer.step()
+
+
+CHANGES = [
+    add_in_place,
+    add_to_the_data,
+    add_in_inference_mode,
+    load_a_state,
+    assign_a_state,
+    set_a_new_parameter,
+    set_new_data,
+    round_to_half_precision,
+    take_a_step,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_changed_weight_is_used_at_once_and_arranged_anew_later(change):
+    layer = layer_in_use()
+    before = layer.weight.detach().clone()
+    change(layer)
+    assert not torch.equal(layer.weight, before)
+    for _ in range(BATCHES_BEFORE + 3):
+        found, expected = applied(layer)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert weight_of(layer, 8) is not None
+
+
+def test_a_new_weight_in_the_memory_of_the_old_one_is_told_from_it():
+    layer = layer_in_use(256, 256)
+    # Replacing the weight over and over brings freed addresses back, with the same version number.
+    for number in range(20):
+        layer.weight = nn.Parameter(torch.full((256, 256), float(number)))
+        for _ in range(BATCHES_BEFORE + 2):
+            found, expected = applied(layer)
+            torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-5)
+
+
+def test_weights_made_in_inference_mode_and_ones_with_gaps_are_left_as_they_are():
+    with torch.inference_mode():
+        made_there = nn.Linear(16, 16)
+    with_gaps = nn.Linear(16, 16)
+    with_gaps.weight = nn.Parameter(torch.randn(16, 16).t())
+    for layer in (made_there, with_gaps):
+        for _ in range(BATCHES_BEFORE + 3):
+            assert weight_of(layer, 4) is None
+            found, expected = applied(layer)
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_only_small_float32_batches_on_the_cpu_pay():
+    assert pays(torch.zeros(LARGEST_BATCH, 4))
+    assert not pays(torch.zeros(LARGEST_BATCH + 1, 4))
+    assert not pays(torch.zeros(4, 4, dtype=torch.bfloat16))
+    assert not pays(torch.zeros(4, 4, device="meta"))
+
+
+def test_an_arranged_weight_goes_with_its_layer():
+    gc.collect()
+    before = len(arranged._arranged)
+    layer = layer_in_use()
+    assert len(arranged._arranged) == before + 1
+    del layer
+    gc.collect()
+    assert len(arranged._arranged) == before
+
+
+def test_many_threads_may_use_a_layer_whose_weight_is_being_arranged():
+    layer = nn.Linear(48, 32)
+    wrong = []
+
+    def use():
+        for rows in range(1, 60):
+            found, expected = applied(layer, rows)
+            if not torch.allclose(found, expected, atol=1e-5):
+                wrong.append(rows)
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert weight_of(layer, 8) is not None
