@@ -122,7 +122,7 @@ def publish(
             revision=revision,
             create_pr=create_pr,
         )
-        return commit.pr_url if create_pr else commit.commit_url
+        return str(commit.pr_url) if create_pr else commit.commit_url
 
     if local_model_path:
         return upload(local_model_path)

@@ -82,7 +82,7 @@ class Router(RowInputModule):
         return self.default_route is None and not self.route_mappings
 
     @property
-    def save_in_root(self) -> bool:  # type: ignore[override]
+    def save_in_root(self) -> bool:
         """Whether the part is saved into the model's own folder when it comes first; an Asym never was."""
         return not self.is_plain
 

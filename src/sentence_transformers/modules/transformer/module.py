@@ -530,14 +530,15 @@ def asks_for(*options: dict[str, Any]) -> list[str]:
 
 
 @lru_cache(maxsize=64)
-def keeps_keys(kind: type) -> bool:
+def keeps_keys(kind: Any) -> bool:
     """Whether models of a class keep keys and values for generating on, which embedding never does."""
     return "past_key_values" in inspect.signature(kind.forward).parameters
 
 
 def without_cache(model: Any) -> dict[str, bool]:
     """The argument that keeps a decoder from storing keys and values."""
-    return {"use_cache": False} if keeps_keys(type(model)) else {}
+    kind: Any = type(model)
+    return {"use_cache": False} if keeps_keys(kind) else {}
 
 
 def load_transformer(

@@ -56,7 +56,7 @@ class TextTokenizer:
         Raises:
             ValueError: If an input is neither.
         """
-        cleaned = [self._clean(item) for item in inputs]
+        cleaned: list[Any] = [self._clean(item) for item in inputs]
         are_pairs = any(isinstance(item, tuple) for item in cleaned)
         if self._backend is None:
             return self._rows_of_python_tokenizer(cleaned, are_pairs)
