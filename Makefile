@@ -66,19 +66,23 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.has-torch: $(VENV)/.made
-	$(PIP) $(TORCH) || { echo "Could not install '$(TORCH)'. Name another build: make TORCH=\"torch>=2.6\" ..."; exit 1; }
+	@echo "Installing $(TORCH) into $(VENV) ..."
+	@$(PIP) $(TORCH) || { echo "Could not install '$(TORCH)'. Name another build: make TORCH=\"torch>=2.6\" ..."; exit 1; }
 	@touch $@
 
 $(VENV)/.has-demo: pyproject.toml $(VENV)/.has-torch
-	$(PIP) -e ".[demo]"
+	@echo "Installing this project with [demo] into $(VENV) ..."
+	@$(PIP) -e ".[demo]"
 	@touch $@
 
 $(VENV)/.has-dev: pyproject.toml $(VENV)/.has-torch
-	$(PIP) -e ".[dev,demo]"
+	@echo "Installing this project with [dev,demo] into $(VENV) ..."
+	@$(PIP) -e ".[dev,demo]"
 	@touch $@
 
 $(VENV)/.has-docs: pyproject.toml $(VENV)/.has-dev
-	$(PIP) -e ".[docs]"
+	@echo "Installing this project with [docs] into $(VENV) ..."
+	@$(PIP) -e ".[docs]"
 	@touch $@
 
 # The reference lives apart: it has the same distribution name as this project.
