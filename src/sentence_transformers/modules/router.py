@@ -231,26 +231,23 @@ class Router(RowInputModule):
     @property
     def tokenizer(self) -> Any:
         """Tokenizer of the default route, or of the first that has one."""
-        return self._ask_inputs("tokenizer")
+        order = sorted(self.sub_modules, key=lambda route: route != self.default_route)
+        tokenizers = (getattr(self.sub_modules[route][0], "tokenizer", None) for route in order)
+        return next((tokenizer for tokenizer in tokenizers if tokenizer is not None), None)
 
     @property
     def max_seq_length(self) -> int | None:
-        """Maximum length of the default route, or of the first that has one."""
-        return self._ask_inputs("max_seq_length")
+        """The largest maximum length of the routes; None if none has one."""
+        limits = [getattr(modules[0], "max_seq_length", None) for modules in self.sub_modules.values()]
+        return max((limit for limit in limits if limit is not None), default=None)
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
         for modules in self.sub_modules.values():
-            if hasattr(modules[0], "max_seq_length"):
+            own = getattr(type(modules[0]), "max_seq_length", None)
+            is_fixed = isinstance(own, property) and own.fset is None  # word vectors read any length
+            if hasattr(modules[0], "max_seq_length") and not is_fixed:
                 modules[0].max_seq_length = value
-
-    def _ask_inputs(self, name: str) -> Any:
-        order = sorted(self.sub_modules, key=lambda route: route != self.default_route)
-        for route in order:
-            value = getattr(self.sub_modules[route][0], name, None)
-            if value is not None:
-                return value
-        return None
 
     def extra_repr(self) -> str:
         return f"default_route={self.default_route!r}, route_mappings={self.route_mappings!r}"
