@@ -27,6 +27,9 @@ from sentence_transformers.inputs.packing import PackedLayout
 NAME = "sentence_transformers_packed"
 """Name of the attention implementation in transformers' registry."""
 
+SHORT_ROW = 64
+"""Tokens up to which a row counts as short on a CPU."""
+
 _current = threading.local()
 _registration = threading.Lock()
 
@@ -135,16 +138,27 @@ def packed_attention(
         mask = None if bias is None else bias[:, :, :length, :length]
         if window is not None and length > window:
             mask = window_mask(length, window, is_causal, query.device)
-        seen = F.scaled_dot_product_attention(
-            rows(query),
-            rows(key),
-            rows(value),
-            attn_mask=mask,
-            is_causal=is_causal and mask is None and length > 1,
-            scale=scale,
-        )
+        states = (rows(query), rows(key), rows(value))
+        is_short = length <= SHORT_ROW and query.device.type == "cpu" and query.dtype == torch.float32
+        if is_short and mask is None and not is_causal:
+            seen = attention_of_short_rows(*states, scale=size**-0.5 if scale is None else scale)
+        else:
+            seen = F.scaled_dot_product_attention(
+                *states, attn_mask=mask, is_causal=is_causal and mask is None and length > 1, scale=scale
+            )
         output[start:stop].view(count, length, heads, size).copy_(seen.transpose(1, 2))
     return output[None]
+
+
+def attention_of_short_rows(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor:
+    """Attention written out as two batched products; (B, H, T, D) each, and the result.
+
+    PyTorch's fused kernel for the CPU works through one row and head at a time in blocks much longer than such
+    rows; up to `SHORT_ROW` tokens this takes a half to a third of its time.
+    """
+    flat = [states.reshape(-1, *states.shape[2:]) for states in (query, key, value)]  # (B × H, T, D)
+    scores = torch.baddbmm(query.new_empty(1, 1, 1), flat[0], flat[1].transpose(1, 2), beta=0, alpha=scale)
+    return torch.bmm(scores.softmax(dim=-1), flat[2]).view(query.shape)
 
 
 def window_mask(length: int, window: int, is_causal: bool, device: torch.device) -> Tensor:
