@@ -5,6 +5,7 @@ The expected embeddings come from transformers' own padded forward and a pooling
 
 from __future__ import annotations
 
+import json
 import copy
 import random
 import threading
@@ -101,7 +102,8 @@ def by_transformers(folder, pooling):
     """Embeddings of the texts by transformers alone."""
     from transformers import AutoModel, AutoTokenizer, T5EncoderModel
 
-    loader = T5EncoderModel if "t5" in folder.name else AutoModel
+    is_t5 = json.loads((folder / "config.json").read_text())["model_type"] == "t5"
+    loader = T5EncoderModel if is_t5 else AutoModel
     transformer, tokenizer = loader.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     features = tokenizer(TEXTS, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
     with torch.no_grad():
