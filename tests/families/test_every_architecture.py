@@ -5,8 +5,8 @@ The expected embeddings come from transformers' own padded forward and a pooling
 
 from __future__ import annotations
 
-import json
 import copy
+import json
 import random
 import threading
 from functools import cache
