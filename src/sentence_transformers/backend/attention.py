@@ -27,6 +27,9 @@ from sentence_transformers.inputs.packing import PackedLayout
 NAME = "sentence_transformers_packed"
 """Name of the attention implementation in transformers' registry."""
 
+MOST_PADDING = 0.25
+"""Share of padding up to which rows of different lengths are attended together in training."""
+
 SHORT_ROW = 64
 """Tokens up to which a row counts as short on a CPU."""
 
@@ -70,6 +73,7 @@ def register() -> None:
             value,
             layout,
             scale=kwargs.get("scaling"),
+            dropout=kwargs.get("dropout") or 0.0,
             window=kwargs.get("sliding_window"),
             is_causal=bool(
                 getattr(module, "is_causal", False)
@@ -103,6 +107,7 @@ def packed_attention(
     window: int | None = None,
     is_causal: bool = False,
     bias: Tensor | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Scaled dot-product attention in which every token sees the tokens of its own row only.
 
@@ -115,17 +120,20 @@ def packed_attention(
         window: A token sees those less than this many positions away; None for the whole row.
         is_causal: Whether a token sees only itself and those before it.
         bias: Added to the scores, (1, H, L, L) with L at least the longest row; its corner serves shorter rows.
+        dropout: Probability with which a token is not seen, as training has it.
 
     Returns:
         (1, T, H, D).
     """
-    kernel = varlen_kernel() if bias is None and kernel_takes(query) else None
+    kernel = varlen_kernel() if bias is None and dropout == 0 and kernel_takes(query) else None
     if kernel is not None:
         return _by_kernel(kernel, query, key, value, layout, scale, window, is_causal)
     heads, total, size = query.shape[1:]
     if key.shape[1] != heads:
         share = heads // key.shape[1]
         key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
+    if torch.is_grad_enabled() and query.requires_grad or dropout > 0:
+        return _with_gradient(query, key, value, layout, scale, window, is_causal, bias, dropout)
     output = query.new_empty(total, heads, size)
     for start, count, length in layout.groups:
         stop = start + count * length
@@ -148,6 +156,107 @@ def packed_attention(
             )
         output[start:stop].view(count, length, heads, size).copy_(seen.transpose(1, 2))
     return output[None]
+
+
+def _with_gradient(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: PackedLayout,
+    scale: float | None,
+    window: int | None,
+    is_causal: bool,
+    bias: Tensor | None,
+    dropout: float,
+) -> Tensor:
+    """The same for training: few large steps, since autograd keeps and repeats each of them.
+
+    Rows of like length form a batch that is padded to its longest; only attention, a small part of the work,
+    is computed for that padding.
+    """
+    size = query.shape[-1]
+    flat = [states[0].transpose(0, 1) for states in (query, key, value)]  # (T, H, D)
+    outputs = []
+    for first, lengths in layout.stretches(MOST_PADDING):
+        count, longest, tokens = len(lengths), max(lengths), sum(lengths)
+        if tokens == 0:
+            continue
+        seen = None
+        if min(lengths) == longest:
+            batch = [states[first : first + tokens].unflatten(0, (count, longest)) for states in flat]
+            places = None
+        else:
+            real = torch.arange(longest)[None, :] < torch.tensor(lengths)[:, None]  # (rows, longest)
+            places = real.flatten().nonzero().flatten().to(query.device)
+            batch = [
+                Spread.apply(states[first : first + tokens], places, count * longest).unflatten(0, (count, -1))
+                for states in flat
+            ]
+            seen = real.to(query.device)[:, None, None, :]
+        if window is not None and longest > window:
+            near = window_mask(longest, window, is_causal, query.device)
+            seen = near if seen is None else seen & near
+        elif is_causal:
+            earlier = torch.ones(longest, longest, dtype=torch.bool, device=query.device).tril()
+            seen = earlier if seen is None else seen & earlier
+        mask: Tensor | None = seen
+        if seen is not None:
+            # Added to the scores. Not minus infinity: a row of padding that sees nothing would become NaN.
+            mask = torch.zeros((), dtype=query.dtype, device=query.device).masked_fill(
+                ~seen, torch.finfo(query.dtype).min / 2
+            )
+        if bias is not None:
+            corner = bias[:, :, :longest, :longest]
+            mask = corner if mask is None else mask + corner
+        states = [part.transpose(1, 2) for part in batch]  # (rows, H, longest, D)
+        if longest <= SHORT_ROW and query.device.type == "cpu":
+            attended = attention_written_out(*states, mask, size**-0.5 if scale is None else scale, dropout)
+        else:
+            attended = F.scaled_dot_product_attention(
+                *states, attn_mask=mask, dropout_p=dropout, scale=scale
+            )
+        rows = attended.transpose(1, 2).flatten(0, 1)  # (rows × longest, H, D)
+        outputs.append(rows if places is None else Gathered.apply(rows, places))
+    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None]
+
+
+def attention_written_out(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, dropout: float
+) -> Tensor:
+    """Attention as its formula has it; (B, H, T, D) each, and the result."""
+    scores = torch.matmul(query * scale, key.transpose(-1, -2))
+    if mask is not None:
+        scores = scores + mask
+    return torch.matmul(F.dropout(scores.softmax(dim=-1), dropout), value)
+
+
+class Spread(torch.autograd.Function):
+    """Put rows to their places among zeros; what indexing does, with gradients that need no addition."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, places: Tensor, total: int) -> Tensor:
+        ctx.save_for_backward(places)
+        return rows.new_zeros(total, *rows.shape[1:]).index_copy_(0, places, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return gradients[0].index_select(0, ctx.saved_tensors[0]), None, None
+
+
+class Gathered(torch.autograd.Function):
+    """Take rows from places that are all different."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.total = len(rows)
+        return rows.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        gradient = gradients[0]
+        zeros = gradient.new_zeros(ctx.total, *gradient.shape[1:])
+        return zeros.index_copy_(0, ctx.saved_tensors[0], gradient), None
 
 
 def attention_of_short_rows(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor:

@@ -246,6 +246,11 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
         return self._target_device if tensor is None else tensor.device
 
     @property
+    def computes_no_padding(self) -> bool:
+        """Whether rows of any length may share a batch at no cost; so while gradients are computed."""
+        return bool(getattr(self._first_module(), "computes_no_padding", False))
+
+    @property
     def dtype(self) -> torch.dtype | None:
         """Type of the model's weights, or None for a model without floating-point weights."""
         tensors = chain(self.parameters(), self.buffers())

@@ -59,6 +59,25 @@ class PackedLayout:
             start += count * length
         return groups
 
+    def stretches(self, most_padding: float) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Neighbouring rows that can be padded to the longest of them: first token, and their lengths.
+
+        Args:
+            most_padding: Share of padding in a stretch that is not exceeded.
+        """
+        start = first = 0
+        longest = tokens = 0
+        for row, length in enumerate(self.lengths):
+            wider = max(longest, length)
+            size = (row + 1 - start) * wider
+            if row > start and size - tokens - length > most_padding * size:
+                yield first, self.lengths[start:row]
+                start, first, longest, tokens = row, first + tokens, length, length
+            else:
+                longest, tokens = wider, tokens + length
+        if self.lengths:
+            yield first, self.lengths[start:]
+
     def cumulative(self, device: torch.device | str | None = None) -> Tensor:
         """Start of each row and the end of the last, (B + 1,) int32."""
         return torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32, device=device)

@@ -40,6 +40,7 @@ from sentence_transformers.modules.transformer.architectures import (
 from sentence_transformers.modules.transformer.light_tokenizer import LightTokenizer, open_light
 from sentence_transformers.modules.transformer.light_tokenizer import grown as grown_tokenizer
 from sentence_transformers.modules.transformer.settings import read_settings
+from sentence_transformers.modules.transformer import unpadding
 from sentence_transformers.modules.transformer.text import (
     UNLIMITED,
     TextTokenizer,
@@ -320,6 +321,14 @@ class Transformer(RowInputModule):
         )
 
     @property
+    def computes_no_padding(self) -> bool:
+        """Whether `forward` leaves padding out, so that rows of any length may share a batch at no cost."""
+        if not (self.training or torch.is_grad_enabled()):
+            return False  # the engine packs rows itself, and other callers get what transformers gives
+        # A layer that is computed again in the backward pass does not find the rows it was computed for.
+        return self.can_pack and self._adopts_packing and not (self.training and recomputes(self.auto_model))
+
+    @property
     def _adopts_packing(self) -> bool:
         """Whether transformers' own forward computes packed rows with our attention."""
         config = self._model.config
@@ -374,6 +383,9 @@ class Transformer(RowInputModule):
         if layout is not None:
             features[self.module_output_name] = self._forward_packed(features, layout, kwargs)
             return features
+        if self.computes_no_padding and unpadding.applies_to(features, kwargs):
+            features[self.module_output_name] = self._forward_without_padding(features, kwargs)
+            return features
         wanted = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds", "position_ids")
         names = [*self.tokenizer.model_input_names, *wanted]
         given = {name: features[name] for name in dict.fromkeys(names) if name in features}
@@ -382,6 +394,12 @@ class Transformer(RowInputModule):
         if self.auto_model.config.output_hidden_states and outputs.get("hidden_states") is not None:
             features["all_layer_embeddings"] = list(outputs["hidden_states"])
         return features
+
+    def _forward_without_padding(self, features: dict[str, Any], kwargs: dict[str, Any]) -> Tensor:
+        """Compute only the tokens of padded rows; what stands at padding afterwards is zero, (B, T, D)."""
+        packed, layout, places = unpadding.pack(features, offset=position_offset(self._model.config))
+        tokens = self._forward_packed(packed, layout, kwargs)
+        return unpadding.spread(tokens[0], places, features["input_ids"].shape)
 
     def _forward_packed(
         self, features: dict[str, Any], layout: PackedLayout, kwargs: dict[str, Any]
@@ -527,6 +545,12 @@ def asks_for(*options: dict[str, Any]) -> list[str]:
         for key, value in given.items()
         if key not in silent and not (key == "trust_remote_code" and not value)
     ]
+
+
+def recomputes(model: Any) -> bool:
+    """Whether layers are computed again in the backward pass, to save memory."""
+    newer = getattr(model, "is_activation_checkpointing", None)  # transformers 5.23 warns about the other
+    return bool(model.is_gradient_checkpointing if newer is None else newer)
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,121 @@
+"""Losses that hold for shortened embeddings too."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from sentence_transformers.losses.base import LossPart, LossWrapper, added_up, total
+from sentence_transformers.losses.features import Features
+from sentence_transformers.tensors.embeddings import Embeddings
+
+
+class MatryoshkaLoss(LossWrapper):
+    """Applies a loss to embeddings cut to several widths, so that they can be shortened after training.
+
+    After Kusupati et al. 2022, "Matryoshka Representation Learning" (https://arxiv.org/abs/2205.13147). The
+    loss is the sum over widths of weight × inner loss.
+
+    Args:
+        model: The model.
+        loss: The inner loss, of any kind, cached or not.
+        matryoshka_dims: The widths; none may exceed that of the model.
+        matryoshka_weights: Weight of each width; None for 1 each.
+        n_dims_per_step: Compute only so many widths in each step, chosen at random; -1 for all.
+
+    Raises:
+        ValueError: If a width is not one the model's embeddings can be cut to, or the weights do not match.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        loss: nn.Module,
+        matryoshka_dims: Sequence[int],
+        matryoshka_weights: Sequence[float] | None = None,
+        n_dims_per_step: int = -1,
+    ) -> None:
+        super().__init__(model, loss)
+        dims = list(matryoshka_dims)
+        weights: list[float] = [1] * len(dims) if matryoshka_weights is None else list(matryoshka_weights)
+        check_dims(dims, weights, width_of(model))
+        # Widest first: that is how they are described and logged.
+        pairs = sorted(zip(dims, weights), reverse=True)
+        self.matryoshka_dims = [dim for dim, _ in pairs]
+        self.matryoshka_weights = [weight for _, weight in pairs]
+        self.n_dims_per_step = n_dims_per_step
+
+    def context(self, columns: Sequence[Features]) -> Any:
+        chosen = list(range(len(self.matryoshka_dims)))
+        if 0 < self.n_dims_per_step < len(chosen):
+            chosen = sorted(random.sample(chosen, self.n_dims_per_step))
+        return chosen, super().context(columns)
+
+    def run(self, model: nn.Module, features: Features, context: Any = None) -> Embeddings:
+        return super().run(model, features, None if context is None else context[1])
+
+    def parts(
+        self,
+        embeddings: Sequence[Embeddings],
+        labels: Tensor | None,
+        *,
+        rows: slice | None = None,
+        context: Any = None,
+    ) -> Iterator[LossPart]:
+        chosen, inner_context = context
+        for number in chosen:
+            dim, weight = self.matryoshka_dims[number], self.matryoshka_weights[number]
+            shortened = [column.truncate(dim) for column in embeddings]
+            value = total(added_up(self.inner.parts(shortened, labels, rows=rows, context=inner_context)))
+            yield LossPart(f"dim_{dim}", weight * value)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Settings for the model card."""
+        return {
+            "loss": type(self.loss).__name__,
+            "matryoshka_dims": self.matryoshka_dims,
+            "matryoshka_weights": self.matryoshka_weights,
+            "n_dims_per_step": self.n_dims_per_step,
+        }
+
+    @property
+    def citation(self) -> str:
+        """BibTeX of the paper."""
+        return """
+@misc{kusupati2024matryoshka,
+    title={Matryoshka Representation Learning},
+    author={Aditya Kusupati and Gantavya Bhatt and Aniket Rege and Matthew Wallingford and Aditya Sinha and Vivek Ramanujan and William Howard-Snyder and Kaifeng Chen and Sham Kakade and Prateek Jain and Ali Farhadi},
+    year={2024},
+    eprint={2205.13147},
+    archivePrefix={arXiv},
+    primaryClass={cs.LG}
+}
+"""
+
+
+def width_of(model: Any) -> int | None:
+    """Width of the model's embeddings, before any truncation; None where it is not known."""
+    for module in reversed(list(getattr(model, "children", list)())):
+        width = getattr(module, "get_sentence_embedding_dimension", lambda: None)()
+        if width is not None:
+            return width
+    return None
+
+
+def check_dims(dims: Sequence[int], weights: Sequence[float], width: int | None) -> None:
+    """Stop if the widths or their weights make no sense."""
+    if not dims:
+        raise ValueError("matryoshka_dims is empty. Name at least one width, such as [256, 128, 64].")
+    if min(dims) < 1 or (width is not None and max(dims) > width):
+        raise ValueError(
+            f"matryoshka_dims={list(dims)}: an embedding of this model has {width} dimensions and can be cut to "
+            f"1 to {width} of them."
+        )
+    if len(weights) != len(dims):
+        raise ValueError(
+            f"There are {len(dims)} matryoshka_dims and {len(weights)} matryoshka_weights; give one weight for "
+            "each."
+        )
