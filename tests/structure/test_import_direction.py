@@ -33,7 +33,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     # Losses, search and evaluation know models through protocols only.
     "losses": ("tensors",),
     "search": ("storage",),
-    "evaluation": ("search", "model_card"),
+    "evaluation": ("search", "inputs", "model_card"),
     "training": ("encoder", "losses", "evaluation"),
     # The kinds, and what is built with them.
     "sentence_transformer": ("training",),
@@ -41,7 +41,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "sparse_encoder": ("training",),
     "multi_vector_encoder": ("training",),
     "recipes": ("sentence_transformer", "cross_encoder", "sparse_encoder", "multi_vector_encoder"),
-    "datasets": ("sentence_transformer",),
+    "datasets": ("sentence_transformer", "readers"),
     "readers": ("inputs",),
     "serve": ("recipes",),
     "cli": ("serve",),
@@ -69,7 +69,11 @@ LIGHT = {
 }
 """What a file may import when it is itself imported; everything else waits until a function needs it."""
 
-SUBCLASSES: dict[str, set[str]] = {"model_card/callbacks.py": {"transformers"}}
+SUBCLASSES: dict[str, set[str]] = {
+    "model_card/callbacks.py": {"transformers"},
+    "training/arguments.py": {"transformers"},
+    "training/trainer.py": {"transformers"},
+}
 """Files that only define subclasses of another package's classes, and are imported only for those."""
 
 

@@ -189,7 +189,9 @@ def _with_gradient(
             real = torch.arange(longest)[None, :] < torch.tensor(lengths)[:, None]  # (rows, longest)
             places = real.flatten().nonzero().flatten().to(query.device)
             batch = [
-                Spread.apply(states[first : first + tokens], places, count * longest).unflatten(0, (count, -1))
+                Spread.apply(states[first : first + tokens], places, count * longest).unflatten(
+                    0, (count, -1)
+                )
                 for states in flat
             ]
             seen = real.to(query.device)[:, None, None, :]
@@ -212,9 +214,7 @@ def _with_gradient(
         if longest <= SHORT_ROW and query.device.type == "cpu":
             attended = attention_written_out(*states, mask, size**-0.5 if scale is None else scale, dropout)
         else:
-            attended = F.scaled_dot_product_attention(
-                *states, attn_mask=mask, dropout_p=dropout, scale=scale
-            )
+            attended = F.scaled_dot_product_attention(*states, attn_mask=mask, dropout_p=dropout, scale=scale)
         rows = attended.transpose(1, 2).flatten(0, 1)  # (rows × longest, H, D)
         outputs.append(rows if places is None else Gathered.apply(rows, places))
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None]

@@ -20,6 +20,41 @@ PACKAGE = "sentence_transformers"
 
 KINDS = ("sentence_transformer", "cross_encoder", "sparse_encoder", "multi_vector_encoder")
 MODULE_ROOMS = "models base.modules " + " ".join(f"{kind}.modules" for kind in KINDS)
+EVALUATION_ROOMS = "evaluation sentence_transformer.evaluation"
+DATASET_ROOMS = "datasets sentence_transformer.datasets"
+READER_ROOMS = "readers sentence_transformer.readers"
+SAMPLER_CHOICES = (
+    "training_args sentence_transformer.training_args sampler base base.sampler base.training_args"
+)
+
+# Home below `losses`, and the losses in it; each is found in `losses`, and in a module of its own name.
+LOSSES: tuple[tuple[str, str], ...] = (
+    ("adaptive_layer", "AdaptiveLayerLoss Matryoshka2dLoss"),
+    (
+        "batch_triplet",
+        "BatchAllTripletLoss BatchHardSoftMarginTripletLoss BatchHardTripletLoss "
+        "BatchHardTripletLossDistanceFunction BatchSemiHardTripletLoss",
+    ),
+    ("contrastive", "ContrastiveLoss OnlineContrastiveLoss SiameseDistanceMetric"),
+    ("contrastive_tension", "ContrastiveTensionLoss ContrastiveTensionLossInBatchNegatives"),
+    ("cosent", "AnglELoss CoSENTLoss"),
+    ("cosine_similarity", "CosineSimilarityLoss"),
+    ("denoising_auto_encoder", "DenoisingAutoEncoderLoss"),
+    ("distill_kl_div", "DistillKLDivLoss"),
+    ("embed_distill", "EmbedDistillLoss MSELoss"),
+    ("gist_embed", "CachedGISTEmbedLoss GISTEmbedLoss"),
+    ("global_orthogonal_regularization", "GlobalOrthogonalRegularizationLoss"),
+    ("margin_mse", "MarginMSELoss"),
+    ("matryoshka", "MatryoshkaLoss"),
+    ("mega_batch_margin", "MegaBatchMarginLoss"),
+    (
+        "multiple_negatives_ranking",
+        "CachedMultipleNegativesRankingLoss CachedMultipleNegativesSymmetricRankingLoss "
+        "MultipleNegativesRankingLoss MultipleNegativesSymmetricRankingLoss",
+    ),
+    ("softmax", "SoftmaxLoss"),
+    ("triplet", "TripletDistanceMetric TripletLoss"),
+)
 
 # Home, names in it, and the modules in which they are found ("." is the package itself).
 TABLE: tuple[tuple[str, str, str], ...] = (
@@ -30,6 +65,25 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ("encoder.adapters", "peft_wrapper", "base.peft_mixin peft_mixin"),
     ("encoder.merging", "merge_models", "base.merging"),
     ("training.fit", "FitMixin", "fit_mixin"),
+    # Training
+    ("training.trainer", "BaseTrainer", "base base.trainer"),
+    ("training.arguments", "BaseTrainingArguments", "base base.training_args"),
+    ("training.collator", "BaseDataCollator", "base base.data_collator"),
+    (
+        "sentence_transformer.trainer",
+        "SentenceTransformerTrainer",
+        ". trainer sentence_transformer sentence_transformer.trainer",
+    ),
+    (
+        "sentence_transformer.training_args",
+        "SentenceTransformerTrainingArguments",
+        ". training_args sentence_transformer sentence_transformer.training_args",
+    ),
+    (
+        "sentence_transformer.data_collator",
+        "SentenceTransformerDataCollator",
+        ". data_collator sentence_transformer sentence_transformer.data_collator",
+    ),
     # Model cards
     (
         "model_card.sentence_transformer",
@@ -62,6 +116,82 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ),
     # Inputs
     ("inputs.example", "InputExample", ". readers readers.InputExample sentence_transformer.readers"),
+    # Which rows are trained on together
+    ("training.batch_samplers", "BatchSamplers", SAMPLER_CHOICES),
+    ("training.dataset_samplers", "MultiDatasetBatchSamplers", SAMPLER_CHOICES),
+    ("training.batch_samplers", "DefaultBatchSampler", ". sampler base base.sampler"),
+    ("training.dataset_samplers", "MultiDatasetDefaultBatchSampler", ". sampler base base.sampler"),
+    (
+        "training.batch_samplers",
+        "GroupByLabelBatchSampler NoDuplicatesBatchSampler",
+        "sampler base base.sampler",
+    ),
+    (
+        "training.dataset_samplers",
+        "ProportionalBatchSampler RoundRobinBatchSampler",
+        "sampler base base.sampler",
+    ),
+    ("training.batch_samplers", "LengthGroupedBatchSampler", "sampler base.sampler"),
+    ("training.batch_samplers", "SetEpochMixin", "sampler base.sampler"),
+    # The older data classes
+    (
+        "datasets.sentences",
+        "SentencesDataset",
+        f". {DATASET_ROOMS} datasets.SentencesDataset sentence_transformer.datasets.sentences",
+    ),
+    (
+        "datasets.parallel_sentences",
+        "ParallelSentencesDataset",
+        f". {DATASET_ROOMS} datasets.ParallelSentencesDataset "
+        "sentence_transformer.datasets.parallel_sentences",
+    ),
+    (
+        "datasets.denoising_auto_encoder",
+        "DenoisingAutoEncoderDataset",
+        f"{DATASET_ROOMS} datasets.DenoisingAutoEncoderDataset "
+        "sentence_transformer.datasets.denoising_auto_encoder",
+    ),
+    (
+        "datasets.no_duplicates",
+        "NoDuplicatesDataLoader",
+        f"{DATASET_ROOMS} datasets.NoDuplicatesDataLoader "
+        "sentence_transformer.datasets.no_duplicates_dataloader",
+    ),
+    (
+        "datasets.sentence_label",
+        "SentenceLabelDataset",
+        f"{DATASET_ROOMS} datasets.SentenceLabelDataset sentence_transformer.datasets.sentence_label",
+    ),
+    (
+        "datasets.contrastive_tension",
+        "ContrastiveTensionDataLoader",
+        "losses sentence_transformer.losses losses.ContrastiveTensionLoss",
+    ),
+    (
+        "readers.label_sentence",
+        "LabelSentenceReader",
+        f"{READER_ROOMS} readers.LabelSentenceReader sentence_transformer.readers.label_sentence",
+    ),
+    (
+        "readers.nli_data",
+        "NLIDataReader",
+        f"{READER_ROOMS} readers.NLIDataReader sentence_transformer.readers.nli_data",
+    ),
+    (
+        "readers.sts_data",
+        "STSBenchmarkDataReader STSDataReader",
+        f"{READER_ROOMS} readers.STSDataReader sentence_transformer.readers.sts_data",
+    ),
+    (
+        "readers.triplet",
+        "TripletReader",
+        f"{READER_ROOMS} readers.TripletReader sentence_transformer.readers.triplet",
+    ),
+    (
+        "readers.paired_files",
+        "PairedFilesReader",
+        f"{READER_ROOMS} readers.PairedFilesReader sentence_transformer.readers.paired_files",
+    ),
     # Similarities
     (
         "tensors.similarity",
@@ -77,6 +207,78 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ),
     ("tensors.late_interaction", "maxsim maxsim_pairwise", "util util.similarity multi_vector_encoder"),
     ("tensors.late_interaction", "mean_maxsim mean_maxsim_pairwise", "util util.similarity"),
+    # Evaluators
+    (
+        "evaluation.base",
+        "BaseEvaluator SentenceEvaluator",
+        f"{EVALUATION_ROOMS} base.evaluation base.evaluation.evaluator evaluation.SentenceEvaluator",
+    ),
+    (
+        "evaluation.sequential",
+        "SequentialEvaluator",
+        f"{EVALUATION_ROOMS} base.evaluation base.evaluation.sequential evaluation.SequentialEvaluator",
+    ),
+    (
+        "evaluation.binary_classification",
+        "BinaryClassificationEvaluator",
+        f"{EVALUATION_ROOMS} evaluation.BinaryClassificationEvaluator sentence_transformer.evaluation.binary_classification",
+    ),
+    (
+        "evaluation.embedding_similarity",
+        "EmbeddingSimilarityEvaluator",
+        f"{EVALUATION_ROOMS} evaluation.EmbeddingSimilarityEvaluator sentence_transformer.evaluation.embedding_similarity",
+    ),
+    (
+        "evaluation.label_accuracy",
+        "LabelAccuracyEvaluator",
+        f"{EVALUATION_ROOMS} evaluation.LabelAccuracyEvaluator sentence_transformer.evaluation.label_accuracy",
+    ),
+    (
+        "evaluation.mse",
+        "MSEEvaluator",
+        f"{EVALUATION_ROOMS} evaluation.MSEEvaluator sentence_transformer.evaluation.mse",
+    ),
+    (
+        "evaluation.mse_from_dataframe",
+        "MSEEvaluatorFromDataFrame",
+        f"{EVALUATION_ROOMS} evaluation.MSEEvaluatorFromDataFrame sentence_transformer.evaluation.mse_from_dataframe",
+    ),
+    (
+        "evaluation.information_retrieval",
+        "InformationRetrievalEvaluator",
+        f"{EVALUATION_ROOMS} evaluation.InformationRetrievalEvaluator sentence_transformer.evaluation.information_retrieval",
+    ),
+    (
+        "evaluation.nano_beir",
+        "NanoBEIREvaluator",
+        f"{EVALUATION_ROOMS} evaluation.NanoBEIREvaluator sentence_transformer.evaluation.nano_beir",
+    ),
+    (
+        "evaluation.paraphrase_mining",
+        "ParaphraseMiningEvaluator",
+        f"{EVALUATION_ROOMS} evaluation.ParaphraseMiningEvaluator sentence_transformer.evaluation.paraphrase_mining",
+    ),
+    (
+        "evaluation.reranking",
+        "RerankingEvaluator",
+        f"{EVALUATION_ROOMS} evaluation.RerankingEvaluator sentence_transformer.evaluation.reranking",
+    ),
+    (
+        "evaluation.translation",
+        "TranslationEvaluator",
+        f"{EVALUATION_ROOMS} evaluation.TranslationEvaluator sentence_transformer.evaluation.translation",
+    ),
+    (
+        "evaluation.triplet",
+        "TripletEvaluator",
+        f"{EVALUATION_ROOMS} evaluation.TripletEvaluator sentence_transformer.evaluation.triplet",
+    ),
+    # Search
+    (
+        "search.retrieval",
+        "information_retrieval paraphrase_mining paraphrase_mining_embeddings semantic_search",
+        "util util.retrieval",
+    ),
     # Tensors
     ("tensors.vectors", "normalize_embeddings truncate_embeddings", "util util.tensor"),
     (
@@ -130,6 +332,10 @@ def _names_by_module() -> dict[str, dict[str, str]]:
         for module in modules.split():
             found_in = table.setdefault(PACKAGE if module == "." else f"{PACKAGE}.{module}", {})
             found_in.update({name: f"{PACKAGE}.{home}:{name}" for name in names.split()})
+    for home, names in LOSSES:
+        for name in names.split():
+            for module in ("losses", "sentence_transformer.losses", f"losses.{name}"):
+                table.setdefault(f"{PACKAGE}.{module}", {})[name] = f"{PACKAGE}.losses.{home}:{name}"
     for path, (home, name) in module_types.SPELLINGS.items():
         module = path.rpartition(".")[0]
         if module != home:

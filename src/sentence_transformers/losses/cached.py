@@ -43,9 +43,7 @@ def cached_parts(
     columns = loss.embedded_columns(columns)
     models = [loss.encoder(number) for number in range(len(columns))]
     with_gradient = torch.is_grad_enabled()
-    pieces = list(
-        cut(models, columns, max_rows=loss.mini_batch_size, max_tokens=loss.mini_batch_num_tokens)
-    )
+    pieces = list(cut(models, columns, max_rows=loss.mini_batch_size, max_tokens=loss.mini_batch_num_tokens))
     results: list[Embeddings] = []
     states: list[RandomState] = []
     with torch.no_grad():

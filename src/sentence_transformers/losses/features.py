@@ -54,7 +54,9 @@ def row_count(features: Features) -> int:
 def token_counts(features: Features) -> Tensor | None:
     """Tokens of each row, (B,), on the CPU; None where they are not known."""
     if "offsets" in features:
-        ends = torch.cat([features["offsets"][1:], features["offsets"].new_tensor([len(features["input_ids"])])])
+        ends = torch.cat(
+            [features["offsets"][1:], features["offsets"].new_tensor([len(features["input_ids"])])]
+        )
         return (ends - features["offsets"]).cpu()
     mask = features.get("attention_mask")
     return None if mask is None else mask.sum(dim=1).cpu()
@@ -137,7 +139,9 @@ def join(columns: Sequence[Features]) -> Features:
 def signature(features: Features) -> tuple[Any, ...]:
     """What columns must have in common to be joined: the same entries, and the same settings (task, prompt)."""
     settings = {
-        name: str(value) for name, value in features.items() if not (isinstance(value, Tensor) and name in BY_TOKEN)
+        name: str(value)
+        for name, value in features.items()
+        if not (isinstance(value, Tensor) and name in BY_TOKEN)
     }
     return (tuple(sorted(features)), tuple(sorted(settings.items())))
 

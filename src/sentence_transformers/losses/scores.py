@@ -7,7 +7,6 @@ A similarity function takes matrices of vectors, or, for token embeddings, (B, T
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor
 

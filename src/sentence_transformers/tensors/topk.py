@@ -1,0 +1,425 @@
+"""The best rows of a corpus for each query: exact, in bounded memory, and the same every time.
+
+Scores are computed block by block, and of each block only what beats the best found so far is looked at,
+so that selecting costs little beside the matrix product. Whatever the sizes of the blocks, of rows that
+score the same the one that stands first in the corpus wins. How alike two embeddings are is handed in;
+what the rows stand for is not known here.
+
+A score that is NaN or minus infinity stands for "no match": such a row is never among the best.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sentence_transformers.tensors.similarity import (
+    Similarity,
+    cos_sim,
+    dot_score,
+    products,
+    pytorch_cos_sim,
+)
+from sentence_transformers.tensors.vectors import (
+    as_coo,
+    as_floats,
+    as_tensor,
+    full_precision,
+    in_common_precision,
+    is_sparse,
+    unit_vectors,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_QUERIES = 128
+"""Queries that are scored at once; more do not make a matrix product faster."""
+
+DEFAULT_BYTES: Mapping[str, int] = {"cpu": 2**25, "elsewhere": 2**29}
+"""Memory for a block of scores and the rows it is made of. On a CPU a block should stay near the cores."""
+
+GROUP = 32
+"""Neighbouring scores of which only the largest is looked at first."""
+
+DOTS_OF_UNIT_VECTORS = (cos_sim, pytorch_cos_sim)
+"""Similarities that normalise first, which is then done once for each block of the corpus."""
+
+Rows = Any
+"""Embeddings (N, D): a tensor, dense or sparse, an array, or a memory-mapped one. Or a list of N things of any
+kind that the similarity takes."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best rows for each query, best first, k of them or fewer if the corpus is smaller."""
+
+    scores: Tensor
+    """(Q, k), minus infinity where a query has fewer matches."""
+
+    rows: Tensor
+    """Numbers of the rows in the corpus, (Q, k), -1 where a query has fewer matches."""
+
+
+class TopK:
+    """The best rows for each query, kept while the corpus arrives in chunks.
+
+    Args:
+        queries: One row per query.
+        k: How many rows to keep for each query.
+        similarity: Takes a block of queries and a block of the corpus, gives scores (Q, N). The rows of the
+            cosine and the dot product may be half precision, and are scored in float32.
+        own_rows: Where the queries themselves begin in the corpus, if they are part of it: query i is row
+            `own_rows + i` and is no match of itself.
+        at_least: Rows that score lower are no match.
+        max_queries: Queries in a block of scores at most.
+        max_rows: Rows of the corpus in a block at most.
+        max_bytes: Memory for one block of scores and its rows; by default 32 MiB on a CPU and 512 MiB on
+            other devices. The result, (Q, k), comes on top.
+        device: Where to score, block by block; by default where the queries are.
+
+    Raises:
+        ValueError: If k or a size is below 1.
+    """
+
+    def __init__(
+        self,
+        queries: Rows,
+        k: int,
+        *,
+        similarity: Similarity = cos_sim,
+        own_rows: int | None = None,
+        at_least: float | None = None,
+        max_queries: int = MAX_QUERIES,
+        max_rows: int | None = None,
+        max_bytes: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        check_sizes(k=k, max_queries=max_queries, max_rows=max_rows, max_bytes=max_bytes)
+        self.queries = readable(queries)
+        self.k = k
+        self.similarity = similarity
+        self.own_rows = own_rows
+        self.at_least = at_least
+        self.max_queries = max_queries
+        self.max_rows = max_rows
+        self.device = torch.device(device) if device is not None else device_of(self.queries)
+        self.max_bytes = max_bytes or DEFAULT_BYTES["cpu" if self.device.type == "cpu" else "elsewhere"]
+        self.seen = 0
+        count = row_count(self.queries)
+        self.scores = torch.empty(count, 0, device=self.device)
+        self.rows = torch.empty(count, 0, dtype=torch.int64, device=self.device)
+        self.has_warned = False
+
+    @property
+    def best(self) -> Best:
+        """The best rows of what has come so far."""
+        return Best(self.scores, self.rows)
+
+    @torch.no_grad()
+    def add(self, corpus: Rows) -> None:
+        """Search the next chunk of the corpus; its rows are numbered on from those of the chunk before."""
+        corpus = readable(corpus)
+        count = row_count(corpus)
+        self.make_room(min(self.k, self.seen + count))
+        for rows in self.blocks_of(corpus, count):
+            block = self.prepared(corpus, rows)
+            for queries in ranges(row_count(self.queries), self.max_queries):
+                scores = self.scores_of(queries, block)  # (q, n)
+                self.keep_best(queries, self.without_own_rows(scores, queries, rows), self.seen + rows.start)
+        self.seen += count
+
+    def make_room(self, width: int) -> None:
+        """Widen the result to this many rows for each query."""
+        missing = width - self.scores.shape[1]
+        self.scores = functional.pad(self.scores, (0, missing), value=-torch.inf)
+        self.rows = functional.pad(self.rows, (0, missing), value=-1)
+
+    def blocks_of(self, corpus: Rows, count: int) -> Iterator[range]:
+        """Row numbers of the blocks that a chunk is cut into, so that each stays within the budget."""
+        queries = min(self.max_queries, row_count(self.queries))
+        # Scores are held twice while they are compared, and rows twice while they are normalised.
+        bytes_for_each_row = 2 * (4 * max(1, queries) + bytes_of_a_row(corpus))
+        size = max(1, self.max_bytes // bytes_for_each_row)
+        # Without a rest there is no block that must be filled up to whole groups.
+        size = size // GROUP * GROUP or size
+        return ranges(count, min(size, self.max_rows or size))
+
+    def scores_of(self, queries: range, block: Any) -> Tensor:
+        """Scores (q, n) of some queries and a prepared block."""
+        own = self.prepared(self.queries, queries)
+        if not self.is_dot_product:
+            scores = as_floats(self.similarity(own, block))
+            return scores.to(self.device)
+        own, block = in_common_precision(own, block)
+        with full_precision(own):
+            return products(own, block)
+
+    def prepared(self, values: Rows, rows: range) -> Any:
+        """Some rows as the similarity takes them: on the device, and normalised for a cosine."""
+        block = some_rows(values, rows)
+        if not isinstance(block, Tensor):
+            return block
+        block = block.to(self.device)
+        if not self.is_dot_product:
+            return block
+        return unit_vectors(as_floats(block)) if self.similarity in DOTS_OF_UNIT_VECTORS else as_floats(block)
+
+    @property
+    def is_dot_product(self) -> bool:
+        return self.similarity is dot_score or self.similarity in DOTS_OF_UNIT_VECTORS
+
+    def without_own_rows(self, scores: Tensor, queries: range, rows: range) -> Tensor:
+        """Scores in which no query matches itself."""
+        if self.own_rows is None:
+            return scores
+        offset = self.own_rows + queries.start - self.seen - rows.start
+        if not -len(queries) < offset < len(rows):
+            return scores
+        # A copy, as a similarity may hand out what it keeps.
+        scores = scores.clone()
+        scores.diagonal(offset).fill_(-torch.inf)
+        return scores
+
+    def keep_best(self, queries: range, scores: Tensor, first_row: int) -> None:
+        """Take over what a block has that is better than what is kept.
+
+        The rows of a block stand behind all that came before, so at the same score they lose.
+        """
+        if not scores.numel() or not self.scores.shape[1]:
+            return
+        if self.scores.dtype != scores.dtype:
+            self.scores = self.scores.to(torch.promote_types(self.scores.dtype, scores.dtype))
+        threshold = self.threshold(queries)  # (q, 1)
+        groups = grouped(scores, at_least_groups=self.scores.shape[1])  # (q, G, g)
+        largest = groups.amax(dim=-1)  # (q, G)
+        if largest.isnan().any():
+            self.warn_about_nan()
+            groups = groups.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+            largest = groups.amax(dim=-1)
+        improved = (largest.amax(dim=1, keepdim=True) > threshold).nonzero()[:, 0]  # (r,)
+        if not len(improved):
+            return
+        threshold, largest = threshold[improved], largest[improved]
+        needed = int((largest > threshold).count_nonzero(dim=1).amax())
+        # The k best scores lie in the k groups with the largest of them, even where scores are equal.
+        found, rows = stable_topk(largest, min(self.k, needed))  # (r, m)
+        size = groups.shape[-1]
+        if size > 1:
+            chosen = rows.sort(dim=1).values
+            found = groups[improved.unsqueeze(1), chosen].flatten(1)  # (r, m * g)
+            rows = (chosen.unsqueeze(-1) * size + torch.arange(size, device=self.device)).flatten(1)
+            found, order = stable_topk(found, self.k)
+            rows = rows.gather(1, order)
+        found = found.masked_fill(found <= threshold, -torch.inf)
+        rows = rows + first_row
+
+        improved = improved + queries.start
+        merged = torch.cat([self.scores[improved], found], dim=1)  # (r, k + at most k)
+        merged, order = merged.sort(dim=1, descending=True, stable=True)
+        rows = torch.cat([self.rows[improved], rows], dim=1).gather(1, order)
+        width = self.scores.shape[1]
+        self.scores[improved], self.rows[improved] = merged[:, :width], rows[:, :width]
+
+    def threshold(self, queries: range) -> Tensor:
+        """What a score must exceed to be among the best, (q, 1)."""
+        kept = self.scores[queries.start : queries.stop]
+        # While there is room for more, anything that is a match gets in.
+        is_full = kept.shape[1] == self.k
+        lowest = kept[:, -1:] if is_full else kept.new_full((len(kept), 1), -torch.inf)
+        if self.at_least is None:
+            return lowest
+        floor = torch.nextafter(lowest.new_tensor(self.at_least), lowest.new_tensor(-torch.inf))
+        return lowest.clamp(min=floor)
+
+    def warn_about_nan(self) -> None:
+        if not self.has_warned:
+            logger.warning(
+                "Some scores are not numbers (NaN), and their rows are left out of the results. Look for NaN in "
+                "the embeddings; half precision overflows in some models."
+            )
+        self.has_warned = True
+
+
+def top_k(queries: Rows, corpus: Rows, k: int, **options: Any) -> Best:
+    """The best k rows of a corpus for each query.
+
+    Args:
+        queries: One row per query.
+        corpus: The rows to search; a memory-mapped array is read block by block.
+        k: How many rows to find for each query.
+        **options: As of `TopK`.
+    """
+    search = TopK(queries, k, **options)
+    search.add(corpus)
+    return search.best
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of rows of one set, best first; of pairs that score the same, those of the first rows."""
+
+    scores: Tensor
+    """(P,)"""
+
+    first: Tensor
+    """The lower row number of each pair, (P,)."""
+
+    second: Tensor
+    """The higher row number of each pair, (P,)."""
+
+
+def best_pairs(
+    embeddings: Rows, *, max_pairs: int, neighbours: int, rows_at_once: int = 5000, **options: Any
+) -> Pairs:
+    """The pairs of rows that are most alike.
+
+    A pair counts if one of the two is among the best `neighbours` of the other. Of these pairs the best are
+    returned, exactly, and each once.
+
+    Args:
+        embeddings: One row each, (N, D).
+        max_pairs: How many pairs to return at most.
+        neighbours: How many others each row is paired with at most.
+        rows_at_once: Rows whose neighbours are found before worse pairs are dropped.
+        **options: As of `TopK`: similarity, max_queries, max_rows, max_bytes, device.
+
+    Raises:
+        ValueError: If a size is below 1.
+    """
+    check_sizes(max_pairs=max_pairs, neighbours=neighbours, rows_at_once=rows_at_once)
+    embeddings = readable(embeddings)
+    count = row_count(embeddings)
+    pool = Pairs(torch.empty(0), *torch.empty(2, 0, dtype=torch.int64))
+    for rows in ranges(count, rows_at_once):
+        # Once there are enough pairs, only better ones are worth looking for.
+        is_full = len(pool.scores) == max_pairs
+        best = top_k(
+            some_rows(embeddings, rows),
+            embeddings,
+            min(neighbours, max(count - 1, 1)),
+            own_rows=rows.start,
+            at_least=float(pool.scores[-1]) if is_full else None,
+            **options,
+        )
+        found = best.rows >= 0
+        query = found.nonzero()[:, 0] + rows.start  # (P,)
+        pool = joined(pool, best.scores[found], query, best.rows[found], count)
+        pool = Pairs(pool.scores[:max_pairs], pool.first[:max_pairs], pool.second[:max_pairs])
+    return pool
+
+
+def joined(pool: Pairs, scores: Tensor, query: Tensor, row: Tensor, count: int) -> Pairs:
+    """Pairs with further ones, in order. A pair that was found from both sides keeps its better score."""
+    code = torch.minimum(query, row) * count + torch.maximum(query, row)
+    code = torch.cat([pool.first.to(code.device) * count + pool.second.to(code.device), code])
+    scores = torch.cat([pool.scores.to(scores), scores])
+    code, place = code.unique(return_inverse=True)
+    scores = scores.new_empty(len(code)).scatter_reduce(0, place, scores, "amax", include_self=False)
+    scores, order = scores.sort(descending=True, stable=True)
+    return Pairs(scores, code[order] // count, code[order] % count)
+
+
+def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row of (R, N), largest first, and where they stand; of equal ones the first.
+
+    `torch.topk` takes any of the equal ones. NaN must not occur.
+    """
+    if k >= scores.shape[1]:
+        return scores.sort(dim=1, descending=True, stable=True)
+    values, places = scores.topk(k, dim=1)
+    lowest = values[:, -1:]
+    ambiguous = ((scores >= lowest).count_nonzero(dim=1) > k).nonzero().squeeze(1)
+    if len(ambiguous):
+        candidates, limit = scores[ambiguous], lowest[ambiguous]
+        is_larger, is_equal = candidates > limit, candidates == limit
+        room = k - is_larger.count_nonzero(dim=1).unsqueeze(1)
+        kept = is_larger | (is_equal & (is_equal.cumsum(dim=1) <= room))  # k of each row
+        places[ambiguous] = kept.nonzero()[:, 1].view(-1, k)
+    places = places.sort(dim=1).values
+    values, order = scores.gather(1, places).sort(dim=1, descending=True, stable=True)
+    return values, places.gather(1, order)
+
+
+def grouped(scores: Tensor, *, at_least_groups: int) -> Tensor:
+    """Scores (q, n) in groups of neighbours, (q, G, g), filled up with minus infinity.
+
+    With fewer groups than are wanted, all scores are of interest: then each is a group of its own.
+    """
+    if scores.shape[1] < at_least_groups * GROUP:
+        return scores.unsqueeze(-1)
+    missing = -scores.shape[1] % GROUP
+    if missing:
+        scores = functional.pad(scores, (0, missing), value=-torch.inf)
+    return scores.reshape(len(scores), -1, GROUP)
+
+
+def readable(values: Rows) -> Rows:
+    """Rows of which a range can be read: a single vector becomes one row, a list of vectors an array."""
+    if isinstance(values, (list, tuple)) and len(values):
+        is_ragged = getattr(values[0], "ndim", 1) > 1 or isinstance(values[0], (str, Mapping))
+        values = values if is_ragged else as_tensor(list(values))
+    if isinstance(values, Tensor) and is_sparse(values):
+        values = as_coo(values.unsqueeze(0) if values.dim() == 1 else values)
+    return values[None] if isinstance(values, (Tensor, np.ndarray)) and values.ndim == 1 else values
+
+
+def row_count(values: Rows) -> int:
+    return values.shape[0] if isinstance(values, (Tensor, np.ndarray)) else len(values)
+
+
+def device_of(values: Rows) -> torch.device:
+    """Where the rows are; arrays are on the CPU."""
+    first = values[0] if isinstance(values, (list, tuple)) and len(values) else values
+    return first.device if isinstance(first, Tensor) else torch.device("cpu")
+
+
+def bytes_of_a_row(values: Rows) -> int:
+    """Memory that a row takes when it is scored."""
+    if isinstance(values, Tensor) and is_sparse(values):
+        # A value, and where it stands.
+        return 20 * values.values().numel() // max(1, values.shape[0])
+    first = values[0] if row_count(values) else values
+    size = first.numel() if isinstance(first, Tensor) else getattr(first, "size", 1)
+    return 4 * int(size)
+
+
+def some_rows(values: Rows, rows: range) -> Any:
+    """A range of rows: a tensor for an array or a tensor, without a copy where possible, or a list."""
+    if not isinstance(values, Tensor) or not is_sparse(values):
+        part = values[rows.start : rows.stop]
+        return as_tensor(part) if isinstance(part, np.ndarray) else part
+    # Coordinates without duplicates are in the order of the rows.
+    edges = torch.tensor([rows.start, rows.stop], device=values.device)
+    start, stop = torch.searchsorted(values.indices()[0].contiguous(), edges).tolist()
+    indices = values.indices()[:, start:stop].clone()
+    indices[0] -= rows.start
+    return torch.sparse_coo_tensor(
+        indices,
+        values.values()[start:stop],
+        (len(rows), *values.shape[1:]),
+        is_coalesced=True,
+        check_invariants=False,
+    )
+
+
+def check_sizes(**sizes: int | None) -> None:
+    """Check sizes by argument name; None stands for no limit.
+
+    Raises:
+        ValueError: If one is below 1.
+    """
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise ValueError(f"{name}={size} lets nothing be found. Pass 1 or more.")
+
+
+def ranges(count: int, size: int) -> Iterator[range]:
+    """0 to count, in ranges of a size."""
+    return (range(start, min(start + size, count)) for start in range(0, count, size))

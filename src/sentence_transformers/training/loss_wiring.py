@@ -1,0 +1,206 @@
+"""Connect losses with the model that is trained: its wrappers, its optimizer, its files.
+
+A loss holds the model it was made with, and may have parameters of its own, such as a classifier. Nothing
+here computes a loss.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sentence_transformers.tensors.distributed import get_world_size, is_dist_initialized
+
+LOSS_FILE = "loss.safetensors"
+"""Parameters of the losses in a checkpoint, where they have any."""
+
+
+def holders(loss: nn.Module, model: Any) -> list[nn.Module]:
+    """The loss, and those inside it, that hold a model as `model`."""
+    inside_model = {id(module) for module in model.modules()} if isinstance(model, nn.Module) else set()
+    return [
+        module
+        for module in loss.modules()
+        if id(module) not in inside_model and isinstance(module._modules.get("model"), nn.Module)
+    ]
+
+
+def point_at(loss: nn.Module, model: nn.Module) -> None:
+    """Let a loss, and those inside it, use this model where they use one of the same kind under the name `model`."""
+    for module in holders(loss, model):
+        if type(module._modules["model"]) is type(model):
+            module.model = model
+
+
+@contextmanager
+def wrapped_model(loss: nn.Module, model: nn.Module) -> Iterator[None]:
+    """Let a loss call the model through what training has wrapped around it, for the time of the block."""
+    inner = unwrapped(model)
+    if inner is model:
+        yield
+        return
+    changed = [module for module in holders(loss, model) if module._modules["model"] is inner]
+    for module in changed:
+        module._modules["model"] = model
+    try:
+        yield
+    finally:
+        for module in changed:
+            module._modules["model"] = inner
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside wrappers of distributed training and compilation."""
+    from accelerate.utils import extract_model_from_parallel
+
+    return extract_model_from_parallel(model, keep_torch_compile=False)
+
+
+def own_parameters(loss: nn.Module, model: nn.Module) -> dict[str, nn.Parameter]:
+    """Trained parameters of a loss that are not the model's, by name."""
+    of_model = {id(parameter) for parameter in model.parameters()}
+    return {
+        name: parameter
+        for name, parameter in loss.named_parameters()
+        if parameter.requires_grad and id(parameter) not in of_model
+    }
+
+
+def synchronise(loss: nn.Module, model: nn.Module) -> None:
+    """Average the gradients of the loss's own parameters over all processes; those of the model are already."""
+    if not is_dist_initialized() or get_world_size() == 1:
+        return
+
+    def average(gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        torch.distributed.all_reduce(total)
+        return total / get_world_size()
+
+    for parameter in own_parameters(loss, model).values():
+        parameter.register_hook(average)
+
+
+def add_parameters(optimizer: Any, model: nn.Module, losses: list[nn.Module], weight_decay: float) -> None:
+    """Let an optimizer train the losses' own parameters too; vectors and scalars do not decay."""
+    known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    new: dict[int, nn.Parameter] = {}
+    for loss in losses:
+        new.update({id(parameter): parameter for parameter in own_parameters(loss, model).values()})
+    parameters = [parameter for key, parameter in new.items() if key not in known]
+    for decay, chosen in (
+        (weight_decay, [parameter for parameter in parameters if parameter.dim() >= 2]),
+        (0.0, [parameter for parameter in parameters if parameter.dim() < 2]),
+    ):
+        if chosen:
+            optimizer.add_param_group({"params": chosen, "weight_decay": decay})
+
+
+def set_rates(
+    optimizer: Any, model: nn.Module, losses: list[nn.Module], rate_by_pattern: Mapping[str, float]
+) -> None:
+    """Give parameters learning rates of their own.
+
+    Args:
+        optimizer: Its groups are split where a pattern takes some of their parameters.
+        model: Names the parameters.
+        losses: Name theirs.
+        rate_by_pattern: Learning rate by regular expression, searched for in the names; the first that is found
+            counts.
+
+    Raises:
+        ValueError: If an expression finds no parameter.
+    """
+    if not rate_by_pattern:
+        return
+    names = {id(parameter): name for loss in losses for name, parameter in loss.named_parameters()}
+    names.update({id(parameter): name for name, parameter in model.named_parameters()})
+    found: set[str] = set()
+    groups = []
+    for group in optimizer.param_groups:
+        parts: dict[str | None, list[Any]] = {}
+        for parameter in group["params"]:
+            name = names.get(id(parameter), "")
+            pattern = next((pattern for pattern in rate_by_pattern if re.search(pattern, name)), None)
+            parts.setdefault(pattern, []).append(parameter)
+        for pattern, parameters in parts.items():
+            rate = {} if pattern is None else {"lr": rate_by_pattern[pattern]}
+            found.update([] if pattern is None else [pattern])
+            groups.append({**group, **rate, "params": parameters})
+    unused = [pattern for pattern in rate_by_pattern if pattern not in found]
+    if unused:
+        raise ValueError(
+            f"learning_rate_mapping: no trained parameter has a name in which {unused} is found. Names look like "
+            f"{sorted(names.values())[:3]}."
+        )
+    optimizer.param_groups[:] = groups
+
+
+def as_mapping(losses: Any) -> Mapping[str, nn.Module]:
+    return losses if isinstance(losses, Mapping) else {"": losses}
+
+
+def saved_state(losses: Any) -> dict[str, Tensor]:
+    """The losses' own parameters under the names they have in a file."""
+    state: dict[str, Tensor] = {}
+    for name, loss in as_mapping(losses).items():
+        model = getattr(loss, "model", None)
+        if isinstance(model, nn.Module):
+            for key, parameter in own_parameters(loss, model).items():
+                state[f"{name}.{key}" if name else key] = parameter.detach()
+    return state
+
+
+def save_own_parameters(losses: Any, folder: Path) -> None:
+    """Write the losses' own parameters beside the model, if there are any."""
+    state = saved_state(losses)
+    if state:
+        from safetensors.torch import save_file
+
+        save_file({key: value.cpu().contiguous().clone() for key, value in state.items()}, folder / LOSS_FILE)
+
+
+def load_own_parameters(losses: Any, folder: Path) -> None:
+    """Read what `save_own_parameters` wrote, if it wrote anything."""
+    if not (folder / LOSS_FILE).is_file():
+        return
+    from safetensors.torch import load_file
+
+    saved = load_file(folder / LOSS_FILE)
+    with torch.no_grad():
+        for key, parameter in saved_state(losses).items():
+            if key in saved:
+                parameter.copy_(saved[key])
+
+
+def load_weights(model: Any, folder: str) -> None:
+    """Put the weights of a saved model of the same structure into a model.
+
+    Raises:
+        ValueError: If the folder's model has another structure.
+    """
+    saved = type(model)(folder, device="cpu", trust_remote_code=getattr(model, "trust_remote_code", False))
+    try:
+        model.load_state_dict(saved.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f"The checkpoint in {folder} is of another model than the one in training: {error}"
+        ) from error
+
+
+def save_with_state(model: Any, folder: str, state: Mapping[str, Tensor]) -> None:
+    """Save a model whose parameters are spread over processes, with the collected ones in their place."""
+    parameters = dict(model.named_parameters())
+    own = {name: parameter.data for name, parameter in parameters.items() if name in state}
+    try:
+        for name in own:
+            parameters[name].data = state[name]
+        model.save_pretrained(folder)
+    finally:
+        for name, data in own.items():
+            parameters[name].data = data

@@ -1,0 +1,684 @@
+"""One trainer for every kind of model, on top of `transformers.Trainer`.
+
+What is added: losses that are modules of their own and may differ by data set, several data sets whose
+batches never mix, evaluators, models saved as folders of modules. Batches are made by the samplers and the
+collator beside this file; `loss_wiring.py` connects losses with what training wraps around a model.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, IterableDataset
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from sentence_transformers.arguments import accepts_older_names
+from sentence_transformers.evaluation.sequential import SequentialEvaluator
+from sentence_transformers.model_card.callbacks import BaseModelCardCallback
+from sentence_transformers.storage.progress_logging import disable_logging
+from sentence_transformers.training import loss_wiring
+from sentence_transformers.training.arguments import BaseTrainingArguments
+from sentence_transformers.training.batch_samplers import (
+    BatchSamplers,
+    DefaultBatchSampler,
+    GroupByLabelBatchSampler,
+    NoDuplicatesBatchSampler,
+)
+from sentence_transformers.training.collator import BaseDataCollator, checked_setting, columns_of
+from sentence_transformers.training.columns import DATASET_NAME, LABEL_COLUMNS, check_dataset
+from sentence_transformers.training.dataset_samplers import (
+    MultiDatasetBatchSamplers,
+    ProportionalBatchSampler,
+    RoundRobinBatchSampler,
+)
+from sentence_transformers.training.streams import Interleaved
+from sentence_transformers.training.whole_groups import WholeGroups
+
+logger = logging.getLogger(__name__)
+
+NOTHING_TO_EVALUATE = "no data set, only an evaluator"
+"""Stands in for a data set where transformers insists on one."""
+
+
+class BaseTrainer(Trainer):
+    """Trains a model with a loss.
+
+    Args:
+        model: The model; or give `model_init`.
+        args: The arguments; None for the defaults, with the output in "tmp_trainer".
+        train_dataset: Rows to train on: one data set (rows or stream), or several by name.
+        eval_dataset: The same for evaluation.
+        loss: A module called as `loss(columns of features, labels)`, or a function that makes one of the model,
+            or either by the name of the data set. None for the default of the kind of model.
+        evaluator: One, or a list of them, run at each evaluation.
+        data_collator: Makes batches of rows; None for the usual one.
+        processing_class: Tokenizer that is kept with the model; None for the model's own. Older name
+            `tokenizer`.
+        model_init: Makes the model, anew for each trial of a hyperparameter search.
+        compute_metrics: As in `transformers.Trainer`.
+        callbacks: As in `transformers.Trainer`.
+        optimizers: An optimizer and a scheduler to use instead of those of `args`.
+        optimizer_cls_and_kwargs: As in `transformers.Trainer`.
+        preprocess_logits_for_metrics: As in `transformers.Trainer`.
+
+    Raises:
+        RuntimeError: If there is neither `model` nor `model_init`.
+        ValueError: If data set and loss do not suit each other, or evaluation is asked for and nothing given
+            to evaluate.
+    """
+
+    arguments_class: type[BaseTrainingArguments] = BaseTrainingArguments
+    collator_class: type[BaseDataCollator] = BaseDataCollator
+    card_callback_class: type[BaseModelCardCallback] = BaseModelCardCallback
+
+    @accepts_older_names(tokenizer="processing_class")
+    def __init__(
+        self,
+        model: Any = None,
+        args: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        loss: Any = None,
+        evaluator: Any = None,
+        data_collator: Any = None,
+        processing_class: Any = None,
+        model_init: Callable[..., Any] | None = None,
+        compute_metrics: Callable[..., Any] | None = None,
+        callbacks: list[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[..., Any] | None = None,
+    ) -> None:
+        if args is None:
+            args = self.arguments_class(output_dir="tmp_trainer")
+        if model is None and model_init is None:
+            raise RuntimeError("A trainer needs a model: pass `model`, or `model_init`, which makes one.")
+        if model is not None and model_init is not None:
+            raise RuntimeError("Pass either `model` or `model_init`, not both.")
+        train_dataset, eval_dataset = named_datasets(train_dataset), named_datasets(eval_dataset)
+        if isinstance(evaluator, (list, tuple)):
+            evaluator = SequentialEvaluator(list(evaluator))
+        asks_for_evaluation = str(getattr(args.eval_strategy, "value", args.eval_strategy)) != "no"
+        if asks_for_evaluation and eval_dataset is None and evaluator is None:
+            raise ValueError(
+                f"eval_strategy={args.eval_strategy.value!r} asks for evaluations, but there is nothing to evaluate. "
+                "Pass eval_dataset or evaluator, or set eval_strategy='no'."
+            )
+        self.evaluator: Any = evaluator
+        self._loss_makers: Any = loss
+        self._component_sums: dict[str, Tensor] = {}
+        self._component_counts: dict[str, int] = {}
+        known_model = model if model is not None else model_init_once(model_init)
+        first_model = known_model
+        if processing_class is None:
+            processing_class = best_processing_class(first_model)
+        if data_collator is None:
+            data_collator = self.get_data_collator(first_model, args, processing_class)
+        self.valid_label_columns = list(getattr(data_collator, "valid_label_columns", LABEL_COLUMNS))
+        for name in ("prompts", "router_mapping"):
+            for dataset in (train_dataset, eval_dataset):
+                if dataset is not None:
+                    names = list(dataset) if isinstance(dataset, Mapping) else None
+                    checked_setting(getattr(args, name, None), name, names)
+
+        # Made before the trainer's own state is: arguments reset that of accelerate.
+        usual_values = self.arguments_class(output_dir="unused").to_dict()
+        super().__init__(
+            model=None if model_init is not None else model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=NOTHING_TO_EVALUATE
+            if eval_dataset is None and evaluator is not None
+            else eval_dataset,
+            processing_class=processing_class,
+            model_init=model_init,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )
+        self.eval_dataset = eval_dataset
+        # A model's forward takes any argument, which transformers mistakes for one that divides the loss itself.
+        self.model_accepts_loss_kwargs = False
+        self.can_return_loss = True
+        if not hasattr(self, "loss"):
+            self.loss = self._made_losses(self.model)
+        for dataset in (train_dataset, eval_dataset):
+            self._check_datasets(dataset)
+        self.train_dataset = self.preprocess_dataset(train_dataset)
+        self.eval_dataset = self.preprocess_dataset(eval_dataset)
+        self.add_model_card_callback(usual_values)
+
+    # -- losses ------------------------------------------------------------------------------------------
+
+    def default_loss(self, model: Any) -> nn.Module:
+        """The loss where none is given."""
+        raise ValueError("Pass a loss: this kind of model has no default.")
+
+    def _made_losses(self, model: Any) -> Any:
+        """The loss, or losses by data set, for a model, on the device of training."""
+        makers = self._loss_makers
+
+        def made(maker: Any) -> nn.Module:
+            return self.prepare_loss(self.default_loss(model) if maker is None else maker, model)
+
+        if isinstance(makers, Mapping):
+            return {name: made(maker) for name, maker in makers.items()}
+        return made(makers)
+
+    def prepare_loss(self, loss: Any, model: Any) -> nn.Module:
+        """Make a loss of a function where it is one, and bring it to the model and its device."""
+        if not isinstance(loss, nn.Module):
+            loss = loss(model)
+        loss_wiring.point_at(loss, model)
+        loss = loss.to(self.args.device)
+        loss_wiring.synchronise(loss, model)
+        return loss
+
+    def call_model_init(self, trial: Any = None) -> Any:
+        """Make a model, for a trial of a search where there is one, and losses for it."""
+        model = super().call_model_init(trial)
+        self.loss = self._made_losses(model)
+        return model
+
+    def losses(self) -> list[nn.Module]:
+        """All losses."""
+        return list(self.loss.values()) if isinstance(self.loss, Mapping) else [self.loss]
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Compute the loss of a batch.
+
+        Args:
+            model: The model, perhaps wrapped for distributed training.
+            inputs: From the data collator.
+            return_outputs: Whether to return outputs as well; there are none.
+            num_items_in_batch: Ignored: every loss averages over its own rows.
+
+        Returns:
+            The loss, a scalar; with `return_outputs` together with an empty dictionary.
+        """
+        columns, labels = self.collect_features(inputs)
+        loss: Any = self.loss
+        if isinstance(loss, Mapping):
+            loss = loss[inputs[DATASET_NAME]]
+        if loss.training != model.training:
+            loss.train(model.training)
+        with loss_wiring.wrapped_model(loss, model):
+            value = loss(columns, labels)
+        parts = value if isinstance(value, Mapping) else getattr(loss, "latest_parts", {})
+        if model.training and len(parts) > 1:
+            for name, part in parts.items():
+                known = self._component_sums.get(name)
+                self._component_sums[name] = part.detach() if known is None else known + part.detach()
+                self._component_counts[name] = self._component_counts.get(name, 0) + 1
+        if isinstance(value, Mapping):
+            value = torch.stack(list(value.values())).sum()
+        return (value, {}) if return_outputs else value
+
+    def collect_features(self, inputs: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Tensor | None]:
+        """Take a batch apart into the features of its columns and the labels."""
+        return columns_of(inputs)
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The loss of a batch without gradients; embeddings have no predictions to return."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            value = self.compute_loss(model, inputs)
+        return value.detach().mean(), None, None
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the average of each part of the loss since the last time."""
+        if "loss" in logs and self._component_sums:
+            for name, value in self._component_sums.items():
+                logs.setdefault(name, round(float(value) / self._component_counts[name], 6))
+            self._component_sums, self._component_counts = {}, {}
+        super().log(logs, start_time)
+
+    # -- evaluation --------------------------------------------------------------------------------------
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Compute the loss on the evaluation data, and run the evaluator.
+
+        Args:
+            eval_dataset: Data to use instead, one set or several by name, or the name of one.
+            ignore_keys: Ignored.
+            metric_key_prefix: In front of each metric's name.
+
+        Returns:
+            Metrics by name.
+        """
+        if isinstance(eval_dataset, Mapping):
+            eval_dataset = self.preprocess_dataset(named_datasets(eval_dataset))
+        elif eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = self.preprocess_dataset(eval_dataset)
+        self._evaluator_has_run = False
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Compute the loss over a loader, and run the evaluator, once if there are several data sets."""
+        if isinstance(dataloader.dataset, Nothing):
+            output = EvalLoopOutput(predictions=None, label_ids=None, metrics={}, num_samples=0)
+        else:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+        if self.evaluator is None or getattr(self, "_evaluator_has_run", False):
+            return output
+        self._evaluator_has_run = True
+        prefix = "eval" if metric_key_prefix.startswith("eval") else metric_key_prefix
+        metrics = self.run_evaluator()
+        output.metrics.update(
+            {
+                key if key.startswith(f"{prefix}_") else f"{prefix}_{key}": value
+                for key, value in metrics.items()
+            }
+        )
+        return output
+
+    def run_evaluator(self) -> dict[str, float]:
+        """Run the evaluator on the model as it is now; a bare score is called "evaluator"."""
+        was_training = self.model.training
+        folder = None
+        if self.args.output_dir is not None:
+            folder = os.path.join(self.args.output_dir, "eval")
+            os.makedirs(folder, exist_ok=True)
+        quiet = nullcontext() if self.is_local_process_zero() else disable_logging(logging.INFO)
+        try:
+            with quiet:
+                result = self.evaluator(
+                    self.model,
+                    output_path=folder,
+                    epoch=self.state.epoch or 0,
+                    steps=self.state.global_step,
+                )
+        finally:
+            self.model.train(was_training)
+        return dict(result) if isinstance(result, Mapping) else {"evaluator": result}
+
+    # -- batches -----------------------------------------------------------------------------------------
+
+    def get_data_collator(self, model: Any, args: Any, processing_class: Any = None) -> BaseDataCollator:
+        """The collator that batches are made with where none is given."""
+        return self.collator_class(
+            preprocess_fn=model.preprocess,
+            router_mapping=getattr(args, "router_mapping", None),
+            prompts=getattr(args, "prompts", None),
+        )
+
+    def get_batch_sampler(
+        self,
+        dataset: Any,
+        batch_size: int,
+        drop_last: bool,
+        valid_label_columns: list[str] | None = None,
+        generator: torch.Generator | None = None,
+        seed: int = 0,
+    ) -> BatchSampler | None:
+        """What puts the rows of one data set into batches, as `args.batch_sampler` says.
+
+        Args:
+            dataset: The data set.
+            batch_size: Rows of a batch.
+            drop_last: Whether a last batch of fewer rows is left out.
+            valid_label_columns: Names that mean a label.
+            generator: Source of random order.
+            seed: Its seed; the epoch is added.
+
+        Returns:
+            The sampler; None for a stream, which has the order it has.
+        """
+        choice = self.args.batch_sampler
+        if is_stream(dataset):
+            if choice != BatchSamplers.BATCH_SAMPLER:
+                raise ValueError(
+                    f"batch_sampler={choice!r} chooses rows by number, which a stream of rows does not have. Use "
+                    "the default, or a data set that is not streamed."
+                )
+            return None
+        options: dict[str, Any] = {
+            "batch_size": batch_size,
+            "drop_last": drop_last,
+            "valid_label_columns": valid_label_columns,
+            "generator": generator,
+            "seed": seed,
+        }
+        if callable(choice) and not isinstance(choice, BatchSamplers):
+            return choice(dataset, **options)
+        if choice == BatchSamplers.NO_DUPLICATES:
+            return NoDuplicatesBatchSampler(dataset, **options)
+        if choice == BatchSamplers.NO_DUPLICATES_HASHED:
+            return NoDuplicatesBatchSampler(dataset, **options, precompute_hashes=True)
+        if choice == BatchSamplers.GROUP_BY_LABEL:
+            return GroupByLabelBatchSampler(dataset, **options)
+        return DefaultBatchSampler(
+            torch.utils.data.RandomSampler(range(len(dataset)), generator=generator), **options
+        )
+
+    def get_multi_dataset_batch_sampler(
+        self,
+        dataset: ConcatDataset,
+        batch_samplers: list[BatchSampler],
+        generator: torch.Generator | None = None,
+        seed: int | None = 0,
+    ) -> BatchSampler:
+        """What takes batches from several data sets in turn, as `args.multi_dataset_batch_sampler` says.
+
+        Args:
+            dataset: The data sets one after another.
+            batch_samplers: The sampler of each.
+            generator: Source of random order.
+            seed: Its seed.
+        """
+        choice = self.args.multi_dataset_batch_sampler
+        options: dict[str, Any] = {
+            "dataset": dataset,
+            "batch_samplers": batch_samplers,
+            "generator": generator,
+            "seed": seed,
+        }
+        if callable(choice) and not isinstance(choice, MultiDatasetBatchSamplers):
+            return choice(**options)
+        if choice == MultiDatasetBatchSamplers.ROUND_ROBIN:
+            return RoundRobinBatchSampler(**options)
+        return ProportionalBatchSampler(**options)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches to train on.
+
+        Raises:
+            ValueError: If there is no training data.
+        """
+        if self.train_dataset is None:
+            raise ValueError("Training needs train_dataset, and there is none.")
+        loader = self._loader(
+            self.train_dataset, self._train_batch_size, self.args.dataloader_drop_last, is_training=True
+        )
+        return loader
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Batches to evaluate on.
+
+        Args:
+            eval_dataset: Data to use instead of that of the trainer, or the name of one of its sets.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if isinstance(eval_dataset, str) and isinstance(self.eval_dataset, Mapping):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        if eval_dataset is None or eval_dataset == NOTHING_TO_EVALUATE:
+            eval_dataset = self.eval_dataset
+        if eval_dataset is None:
+            if self.evaluator is not None:
+                return DataLoader(Nothing())
+            raise ValueError("Evaluation needs eval_dataset or an evaluator, and there is neither.")
+        return self._loader(eval_dataset, self.args.eval_batch_size, drop_last=False)
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """Batches of a test set."""
+        return self._loader(self.preprocess_dataset(test_dataset), self.args.eval_batch_size, drop_last=False)
+
+    def _loader(
+        self, dataset: Any, batch_size: int, drop_last: bool, *, is_training: bool = False
+    ) -> DataLoader:
+        """A loader over one data set, or over several whose batches do not mix."""
+        seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
+        # With a generator of its own, a loader draws nothing from the one that dropout uses.
+        options: dict[str, Any] = {
+            "collate_fn": self.data_collator,
+            "num_workers": self.args.dataloader_num_workers,
+            "pin_memory": self.args.dataloader_pin_memory and torch.accelerator.is_available(),
+            "persistent_workers": self.args.dataloader_persistent_workers,
+            "prefetch_factor": self.args.dataloader_prefetch_factor,
+            "generator": torch.Generator().manual_seed(seed),
+        }
+        several = isinstance(dataset, Mapping)
+        if several and any(is_stream(part) for part in dataset.values()):
+            dataset = Interleaved(
+                dataset,
+                batch_size=batch_size,
+                drop_last=drop_last,
+                round_robin=self.args.multi_dataset_batch_sampler == MultiDatasetBatchSamplers.ROUND_ROBIN,
+                seed=seed,
+            )
+            return self._prepared(DataLoader(dataset, batch_size=None, **options))
+        if is_stream(dataset):
+            self.get_batch_sampler(dataset, batch_size, drop_last)
+            return self._prepared(DataLoader(dataset, batch_size=batch_size, drop_last=drop_last, **options))
+        parts = list(dataset.values()) if several else [dataset]
+        samplers: list[Any] = [
+            self.get_batch_sampler(
+                part,
+                batch_size=batch_size,
+                drop_last=drop_last,
+                valid_label_columns=self.valid_label_columns,
+                generator=torch.Generator(),
+                seed=seed,
+            )
+            for part in parts
+        ]
+        sampler: Any = samplers[0]
+        if several:
+            dataset = ConcatDataset(parts)
+            sampler = self.get_multi_dataset_batch_sampler(
+                dataset, batch_samplers=samplers, generator=torch.Generator(), seed=seed
+            )
+        if self.accelerator.num_processes > 1:
+            sampler = WholeGroups(sampler, self.accelerator.num_processes)
+        return self._prepared(DataLoader(dataset, batch_sampler=sampler, **options))
+
+    def _prepared(self, loader: DataLoader) -> DataLoader:
+        # Batches are not to be filled up with rows of others: those may be of another data set.
+        self.accelerator.even_batches = False
+        return self.accelerator.prepare(loader)
+
+    # -- data sets ---------------------------------------------------------------------------------------
+
+    def _check_datasets(self, dataset: Any) -> None:
+        """Stop if data sets and losses do not suit each other."""
+        if dataset is None:
+            return
+        by_name: Mapping[Any, Any] = dataset if isinstance(dataset, Mapping) else {None: dataset}
+        if isinstance(self.loss, Mapping):
+            if not isinstance(dataset, Mapping):
+                raise ValueError(
+                    f"The losses are given by data set ({list(self.loss)}), so the data sets must be, too: pass "
+                    "{'name': dataset, ...}."
+                )
+            missing = [name for name in dataset if name not in self.loss]
+            if missing:
+                raise ValueError(
+                    f"No loss is given for the data sets {missing}; there are some for {list(self.loss)}."
+                )
+        for name, part in by_name.items():
+            loss = self.loss[name] if isinstance(self.loss, Mapping) else self.loss
+            check_dataset(part, loss, label_columns=self.valid_label_columns, name=name)
+
+    def preprocess_dataset(self, dataset: Any = None, dataset_name: str | None = None) -> Any:
+        """Let each row of several data sets say which it is from, where anything depends on it.
+
+        The caller's data sets are left as they are.
+
+        Args:
+            dataset: One data set, or several by name.
+            dataset_name: Its name.
+        """
+        if isinstance(dataset, Mapping):
+            return {name: self.preprocess_dataset(part, name) for name, part in dataset.items()}
+        if (
+            dataset is None
+            or dataset_name is None
+            or not self.should_dataset_name_column_be_added(dataset, self.args, self.loss)
+        ):
+            return dataset
+        if is_stream(dataset):
+            if hasattr(dataset, "map"):
+                return dataset.map(partial(with_dataset_name, name=dataset_name))
+            return dataset
+        if not hasattr(dataset, "with_transform"):
+            return dataset
+        transform = partial(
+            self.add_dataset_name_transform, dataset_name=dataset_name, **own_transform_of(dataset)
+        )
+        return dataset.with_transform(transform)
+
+    def should_dataset_name_column_be_added(self, dataset: Any, args: Any, loss: Any) -> bool:
+        """Whether the loss, the prompts or the tasks depend on the data set a row is from."""
+        by_dataset = (getattr(args, "prompts", None), getattr(args, "router_mapping", None))
+        return isinstance(loss, Mapping) or any(
+            isinstance(setting, Mapping) and setting for setting in by_dataset
+        )
+
+    @staticmethod
+    def add_dataset_name_transform(
+        batch: dict[str, list[Any]],
+        dataset_name: str | None = None,
+        transform: Callable[[dict[str, list[Any]]], dict[str, list[Any]]] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, list[Any]]:
+        """Add the name of the data set to rows, after the data set's own transform.
+
+        Args:
+            batch: Rows, by column.
+            dataset_name: The name; None for no column.
+            transform: What the data set did to its rows before.
+            **kwargs: Ignored.
+        """
+        if transform is not None:
+            batch = transform(batch)
+        if dataset_name and batch:
+            count = len(next(iter(batch.values())))
+            return {**batch, DATASET_NAME: [dataset_name] * count}
+        return batch
+
+    # -- optimizer ---------------------------------------------------------------------------------------
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The optimizer, over the parameters of the model and of the losses."""
+        if self.optimizer is not None:
+            return self.optimizer
+        optimizer = super().create_optimizer() if model is None else super().create_optimizer(model)
+        loss_wiring.add_parameters(optimizer, self.model, self.losses(), self.args.weight_decay)
+        loss_wiring.set_rates(optimizer, self.model, self.losses(), self.args.learning_rate_mapping)
+        return optimizer
+
+    # -- files -------------------------------------------------------------------------------------------
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = output_dir if output_dir is not None else self.args.output_dir
+        os.makedirs(folder, exist_ok=True)
+        model = self.accelerator.unwrap_model(self.model)
+        if state_dict is not None and self.is_fsdp_enabled:
+            # The shards were collected for this; the model itself has only its own part of each.
+            loss_wiring.save_with_state(model, folder, state_dict)
+        else:
+            model.save_pretrained(folder)
+        loss_wiring.save_own_parameters(self.loss, Path(folder))
+        torch.save(self.args, os.path.join(folder, "training_args.bin"))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        target = self.model if model is None else self.accelerator.unwrap_model(model)
+        loss_wiring.load_weights(target, resume_from_checkpoint)
+        loss_wiring.load_own_parameters(self.loss, Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        best = self.state.best_model_checkpoint
+        if best is None or not os.path.isdir(best):
+            logger.warning("The best model was to be loaded at the end, but no checkpoint is at %s.", best)
+            return
+        self._load_from_checkpoint(best)
+        step = best.rpartition("-")[2]
+        card = getattr(self.model, "model_card_data", None)
+        if card is not None and step.isdecimal():
+            card.set_best_model_step(int(step))
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write the model's card into the output folder; arguments of transformers are taken and ignored."""
+        if self.is_world_process_zero():
+            from sentence_transformers.model_card.card import generate_model_card
+
+            text = generate_model_card(self.model)
+            Path(self.args.output_dir, "README.md").write_text(text, encoding="utf-8")
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Let the model's card note how it is trained.
+
+        Args:
+            default_args_dict: All arguments with their default values.
+        """
+        callback = self.card_callback_class(default_args_dict)
+        self.add_callback(callback)
+        callback.on_init_end(self.args, self.state, self.control, model=self.model, trainer=self)
+
+
+class Nothing(torch.utils.data.Dataset):
+    """A data set without rows, where there is only an evaluator."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def __getitem__(self, number: int) -> Any:
+        raise IndexError(number)
+
+
+def named_datasets(dataset: Any) -> Any:
+    """Several data sets as a plain dictionary by name; a single one as it is."""
+    return dict(dataset) if isinstance(dataset, Mapping) else dataset
+
+
+def is_stream(dataset: Any) -> bool:
+    """Whether rows are read one after another and have no number."""
+    return isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__")
+
+
+def with_dataset_name(row: dict[str, Any], name: str) -> dict[str, Any]:
+    """A row with the name of its data set."""
+    return {**row, DATASET_NAME: name}
+
+
+def own_transform_of(dataset: Any) -> dict[str, Any]:
+    """What a data set does to its rows when they are read, if anything."""
+    settings = getattr(dataset, "_format_kwargs", None) or {}
+    return {"transform": settings["transform"]} if callable(settings.get("transform")) else {}
+
+
+def best_processing_class(model: Any) -> Any:
+    """The tokenizer of a model, if it has one."""
+    try:
+        return model.tokenizer
+    except AttributeError:
+        return None
+
+
+def model_init_once(model_init: Any) -> Any:
+    """A model to read settings from; the trainer makes its own with the right seed."""
+    return model_init() if not inspect.signature(model_init).parameters else model_init(None)
