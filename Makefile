@@ -23,7 +23,7 @@ REFERENCE := .venv-reference
 REFERENCE_3 := .venv-reference-3.4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-encode bench-memory bench-compatibility docs clean
+.PHONY: help demo test check format bench bench-encode bench-memory bench-compatibility bench-training docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -44,7 +44,7 @@ format: $(VENV)/.has-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-encode bench-memory bench-compatibility
+bench: bench-encode bench-memory bench-compatibility bench-training
 
 bench-encode: $(VENV)/.has-dev $(REFERENCE)/.ready
 	$(BIN)/python benchmarks/encode.py $(BENCH_ARGS)
@@ -54,6 +54,9 @@ bench-memory: $(VENV)/.has-dev $(REFERENCE)/.ready
 
 bench-compatibility: $(VENV)/.has-dev $(REFERENCE)/.ready $(REFERENCE_3)/.ready
 	$(BIN)/python benchmarks/compatibility.py $(BENCH_ARGS)
+
+bench-training: $(VENV)/.has-dev $(REFERENCE)/.ready
+	$(BIN)/python benchmarks/training.py --quality $(BENCH_ARGS)
 
 docs: $(VENV)/.has-docs
 	$(BIN)/python -m pdoc --docformat google --output-directory build/docs sentence_transformers
@@ -90,7 +93,7 @@ $(REFERENCE)/.ready:
 	@$(call require_python)
 	$(PYTHON) -m venv $(REFERENCE)
 	$(REFERENCE)/bin/python -m pip install --quiet $(TORCH)
-	$(REFERENCE)/bin/python -m pip install --quiet sentence-transformers==6.2.0 "Pillow>=10"
+	$(REFERENCE)/bin/python -m pip install --quiet "sentence-transformers[train]==6.2.0" "Pillow>=10"
 	@touch $@
 
 # The last release of its line runs on the last transformers before 5.

@@ -31,7 +31,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "model_card": ("storage",),
     "encoder": ("inference", "model_card"),
     # Losses, search and evaluation know models through protocols only.
-    "losses": ("tensors",),
+    "losses": ("storage",),
     "search": ("storage",),
     "evaluation": ("search", "inputs", "model_card"),
     "training": ("encoder", "losses", "evaluation"),

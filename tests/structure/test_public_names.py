@@ -14,7 +14,17 @@ import sentence_transformers
 from sentence_transformers.compat import moved
 
 PATHS = sorted((module, name) for module, names in moved.NAMES.items() for name in names)
-FRONT_DOORS = ("", ".util", ".models", ".quantization", ".similarity_functions", ".sentence_transformer")
+FRONT_DOORS = (
+    "",
+    ".datasets",
+    ".models",
+    ".quantization",
+    ".readers",
+    ".sampler",
+    ".sentence_transformer",
+    ".similarity_functions",
+    ".util",
+)
 
 
 def home_of(module, name):

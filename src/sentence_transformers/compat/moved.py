@@ -70,17 +70,17 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ("training.arguments", "BaseTrainingArguments", "base base.training_args"),
     ("training.collator", "BaseDataCollator", "base base.data_collator"),
     (
-        "sentence_transformer.trainer",
+        "sentence_transformer.training",
         "SentenceTransformerTrainer",
         ". trainer sentence_transformer sentence_transformer.trainer",
     ),
     (
-        "sentence_transformer.training_args",
+        "sentence_transformer.training",
         "SentenceTransformerTrainingArguments",
         ". training_args sentence_transformer sentence_transformer.training_args",
     ),
     (
-        "sentence_transformer.data_collator",
+        "sentence_transformer.training",
         "SentenceTransformerDataCollator",
         ". data_collator sentence_transformer sentence_transformer.data_collator",
     ),

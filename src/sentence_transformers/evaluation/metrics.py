@@ -70,10 +70,12 @@ class Separation:
     Args:
         scores: Scores, (N,); higher speaks for positive.
         labels: 1 for positive rows, 0 for negative ones, (N,).
+        missed: Positive rows without a score, which no decision calls positive.
     """
 
     scores: np.ndarray
     labels: np.ndarray
+    missed: int = 0
 
     @cached_property
     def levels(self) -> np.ndarray:
@@ -92,11 +94,11 @@ class Separation:
 
     @property
     def positives(self) -> int:
-        return int(self.hits[-1])
+        return int(self.hits[-1]) + self.missed
 
     @property
     def rows(self) -> int:
-        return int(self.called[-1])
+        return int(self.called[-1]) + self.missed
 
     def counted_down(self, weights: np.ndarray) -> np.ndarray:
         """Sum of the weights of the rows that each decision calls positive, (K + 1,)."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sentence_transformers.evaluation.base import check_rows
+from sentence_transformers.evaluation.base import check_rows, undisturbed
 from sentence_transformers.evaluation.report import Measurement
 from sentence_transformers.evaluation.scoring import EmbeddingEvaluator
 from sentence_transformers.tensors.vectors import as_coo, in_common_precision, is_sparse
@@ -64,7 +64,8 @@ class MSEEvaluator(EmbeddingEvaluator):
             truncate_dim=truncate_dim,
         )
         self.target_sentences = target_sentences
-        self.source_embeddings = self.scorer(teacher_model).encode(source_sentences).cpu()
+        with undisturbed(teacher_model):
+            self.source_embeddings = self.scorer(teacher_model).encode(source_sentences).cpu()
         self.primary_metric = "negative_mse"
 
     @property

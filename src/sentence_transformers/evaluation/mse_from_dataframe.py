@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sentence_transformers.evaluation.base import EvaluationDataError, named_part
+from sentence_transformers.evaluation.base import EvaluationDataError, named_part, undisturbed
 from sentence_transformers.evaluation.mse import check_teacher, mean_squared_error
 from sentence_transformers.evaluation.report import Measurement
 from sentence_transformers.evaluation.scoring import EmbeddingEvaluator
@@ -65,7 +65,8 @@ class MSEEvaluatorFromDataFrame(EmbeddingEvaluator):
         rows = dataframe.to_dict("records") if hasattr(dataframe, "to_dict") else dataframe
         self.data = {tuple(pair): texts_of(rows, *pair) for pair in combinations}
         sources = list(dict.fromkeys(text for source, _ in self.data.values() for text in source))
-        embeddings = self.scorer(teacher_model).encode(sources).cpu()
+        with undisturbed(teacher_model):
+            embeddings = self.scorer(teacher_model).encode(sources).cpu()
         self.teacher_embeddings = {
             text: some_rows(embeddings, range(row, row + 1)) for row, text in enumerate(sources)
         }

@@ -212,7 +212,7 @@ def embed_inputs(
         **kwargs: Further arguments of the model's method.
 
     Returns:
-        What the model returns: one tensor where it can.
+        A tensor (N, D), dense or sparse; or a list of N tensors (T, D).
     """
     encode = getattr(model, f"encode_{encode_fn_name}", None) if encode_fn_name else None
     encode = encode or model.encode
@@ -220,7 +220,7 @@ def embed_inputs(
     if truncate_dim is not None:
         offered["truncate_dim"] = truncate_dim
     accepted = {key: value for key, value in offered.items() if key in accepted_names(encode, tuple(offered))}
-    embeddings = encode(sentences, **{**accepted, **kwargs})
+    embeddings = as_embeddings(encode(sentences, **{**accepted, **kwargs}))
     return embeddings if "truncate_dim" in accepted else truncate_embeddings(embeddings, truncate_dim)
 
 

@@ -53,6 +53,7 @@ class EmbeddingLoss(nn.Module):
     LABELS: ClassVar[dict[str, str]] = {
         "none": "no label",
         "class": "an int, the class of each row",
+        "group": "a number for each row, the same where rows belong together",
         "score": "a number for each row",
         "target": "a number, or several, for each row",
     }
@@ -136,11 +137,12 @@ class EmbeddingLoss(nn.Module):
         if self.is_cached:
             from sentence_transformers.losses.cached import cached_parts
 
-            parts = cached_parts(self, columns, labels, context)
+            parts, result = cached_parts(self, columns, labels, context)
         else:
             parts = self.everything(self.embed(columns, context), labels, context)
+            result = parts if self.returns_parts else total(parts)
         self.latest_parts = {name: value.detach() for name, value in parts.items()}
-        return parts if self.returns_parts else total(parts)
+        return result
 
     def embed(self, columns: Sequence[Features], context: Any = None) -> list[Embeddings]:
         """The embeddings of the columns."""
@@ -172,7 +174,11 @@ class EmbeddingLoss(nn.Module):
             columns: How many text columns there are.
             labels: The labels; None if there are none.
         """
-        name = type(self).__name__
+        self.check_columns(columns)
+        self.check_labels(labels)
+
+    def check_columns(self, columns: int) -> None:
+        """Stop if there are too few columns or too many."""
         if columns < self.min_columns or (self.max_columns is not None and columns > self.max_columns):
             wanted = (
                 f"{self.min_columns}"
@@ -182,9 +188,13 @@ class EmbeddingLoss(nn.Module):
                 else f"{self.min_columns} to {self.max_columns}"
             )
             raise ValueError(
-                f"{name} takes {wanted} text column{'' if wanted == '1' else 's'} and was given {columns}. "
-                "Every column that is not a label counts; select the columns the loss should see."
+                f"{type(self).__name__} takes {wanted} text column{'' if wanted == '1' else 's'} and was given "
+                f"{columns}. Every column that is not a label counts; select the columns the loss should see."
             )
+
+    def check_labels(self, labels: Any) -> None:
+        """Stop if there are no labels, or others than this loss takes."""
+        name = type(self).__name__
         if self.labels == "none":
             return
         if labels is None:
@@ -197,7 +207,8 @@ class EmbeddingLoss(nn.Module):
                 f"{name} needs {self.LABELS['class']}, and was given numbers of type {labels.dtype}. Convert "
                 "the label column to integers."
             )
-        if self.labels in ("class", "score") and isinstance(labels, Tensor) and labels.dim() > 1:
+        # (B, 1) is one for each row, too.
+        if self.labels != "target" and isinstance(labels, Tensor) and labels.numel() != len(labels):
             raise ValueError(
                 f"{name} needs {self.LABELS[self.labels]}, and was given labels of shape {tuple(labels.shape)}."
             )
@@ -230,23 +241,23 @@ class LossWrapper(EmbeddingLoss):
         return ForeignLoss(self.loss)
 
     @property
-    def splits_rows(self) -> bool:  # type: ignore[override]
+    def splits_rows(self) -> bool:
         return self.inner.splits_rows
 
     @property
-    def mini_batch_size(self) -> int | None:  # type: ignore[override]
+    def mini_batch_size(self) -> int | None:
         return self.inner.mini_batch_size
 
     @property
-    def mini_batch_num_tokens(self) -> int | None:  # type: ignore[override]
+    def mini_batch_num_tokens(self) -> int | None:
         return self.inner.mini_batch_num_tokens
 
     @property
-    def show_progress_bar(self) -> bool:  # type: ignore[override]
+    def show_progress_bar(self) -> bool:
         return self.inner.show_progress_bar
 
     @property
-    def gather_across_devices(self) -> bool:  # type: ignore[override]
+    def gather_across_devices(self) -> bool:
         return self.inner.gather_across_devices
 
     def check(self, columns: int, labels: Any) -> None:

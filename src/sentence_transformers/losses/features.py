@@ -24,6 +24,12 @@ Runner = Callable[[nn.Module, Features], Embeddings]
 BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids")
 """Entries (B, T) of padded texts."""
 
+SETTINGS = ("task", "modality", "prompt_length")
+"""Entries that hold for the whole column, also where they are a tensor, a tuple or a list."""
+
+PACKED = "row_lengths"
+"""Entry that only texts laid one after another have: the tokens of each."""
+
 
 def unwrapped(model: Any) -> Any:
     """The model inside what distributed training and compilation put around it."""
@@ -42,42 +48,58 @@ def row_count(features: Features) -> int:
     Raises:
         ValueError: If nothing in them has rows.
     """
+    if PACKED in features:
+        return len(features[PACKED])
     for name in ("attention_mask", "offsets", "input_ids", "sentence_embedding"):
         if isinstance(features.get(name), Tensor):
             return len(features[name])
-    for value in features.values():
-        if isinstance(value, Tensor) and value.dim() > 0:
+    for _, value in with_rows(features):
+        if isinstance(value, Tensor):
             return len(value)
     raise ValueError(f"Features with the entries {sorted(features)} hold no tensor with rows.")
 
 
+def with_rows(features: Features) -> Iterator[tuple[str, Tensor | list[Any]]]:
+    """The entries that have something for each input, by name: tensors and lists that are no setting."""
+    for name, value in features.items():
+        if name not in SETTINGS and (isinstance(value, list) or (isinstance(value, Tensor) and value.dim() > 0)):
+            yield name, value
+
+
 def token_counts(features: Features) -> Tensor | None:
     """Tokens of each row, (B,), on the CPU; None where they are not known."""
-    if "offsets" in features:
-        ends = torch.cat(
-            [features["offsets"][1:], features["offsets"].new_tensor([len(features["input_ids"])])]
-        )
-        return (ends - features["offsets"]).cpu()
+    if is_flat(features):
+        starts = features["offsets"]
+        return torch.diff(starts, append=starts.new_tensor([len(features["input_ids"])])).cpu()
     mask = features.get("attention_mask")
-    return None if mask is None else mask.sum(dim=1).cpu()
+    return mask.sum(dim=1).cpu() if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+def is_flat(features: Features) -> bool:
+    """Whether the ids of all rows lie one after another, `offsets` saying where each row starts."""
+    return "offsets" in features
 
 
 def is_padded_text(features: Features) -> bool:
     """Whether the features are padded texts and nothing else with rows, so that columns can be joined."""
-    tensors = {name for name, value in features.items() if isinstance(value, Tensor)}
-    return {"input_ids", "attention_mask"} <= tensors and tensors <= set(BY_TOKEN) | {"prompt_length"}
+    names = {name for name, _ in with_rows(features)}
+    return (
+        {"input_ids", "attention_mask"} <= names <= set(BY_TOKEN)
+        and all(isinstance(features[name], Tensor) and features[name].dim() == 2 for name in names)
+        and PACKED not in features
+    )
 
 
 def can_slice(features: Features) -> bool:
-    """Whether rows can be taken out: every tensor has one entry for each input, or the ids lie flat."""
-    if "offsets" in features:
-        return True
+    """Whether rows can be taken out: every entry has something for each input, or the ids lie flat."""
+    if PACKED in features:
+        return False
     count = row_count(features)
     return all(
         len(value) == count
-        for name, value in features.items()
-        if isinstance(value, Tensor) and value.dim() > 0 and name != "prompt_length"
-    ) and all(len(value) == count for value in features.values() if isinstance(value, list | tuple))
+        for name, value in with_rows(features)
+        if not (is_flat(features) and name == "input_ids")
+    )
 
 
 def take_rows(features: Features, rows: Tensor) -> Features:
@@ -87,26 +109,28 @@ def take_rows(features: Features, rows: Tensor) -> Features:
         features: As `can_slice` allows.
         rows: Row numbers, (n,) on the CPU.
     """
-    if "offsets" in features:
-        ids, starts = features["input_ids"], features["offsets"].tolist()
-        ends = [*starts[1:], len(ids)]
-        chosen = [ids[starts[row] : ends[row]] for row in rows.tolist()]
-        lengths = torch.tensor([0, *(len(part) for part in chosen[:-1])])
-        return {
-            **features,
-            "input_ids": torch.cat(chosen),
-            "offsets": lengths.cumsum(0).to(features["offsets"]),
-        }
-    count = row_count(features)
-    taken: Features = {}
-    for name, value in features.items():
-        if isinstance(value, Tensor) and value.dim() > 0 and len(value) == count and name != "prompt_length":
-            taken[name] = value[rows.to(value.device)]
-        elif isinstance(value, list | tuple) and len(value) == count:
-            taken[name] = [value[row] for row in rows.tolist()]
-        else:
-            taken[name] = value
+    flat = flat_rows(features, rows) if is_flat(features) else {}
+    taken: Features = {**features, **flat}
+    for name, value in with_rows(features):
+        if name not in flat:
+            taken[name] = (
+                value[rows.to(value.device)]
+                if isinstance(value, Tensor)
+                else [value[row] for row in rows.tolist()]
+            )
     return without_empty_columns(taken) if is_padded_text(taken) else taken
+
+
+def flat_rows(features: Features, rows: Tensor) -> Features:
+    """`input_ids` and `offsets` of some rows, where the ids of all rows lie one after another."""
+    ids, starts = features["input_ids"], features["offsets"]
+    rows = rows.to(starts.device)
+    ends = torch.where(rows + 1 < len(starts), starts[(rows + 1).clamp(max=len(starts) - 1)], len(ids))
+    lengths = ends - starts[rows]  # (n,)
+    offsets = lengths.cumsum(0) - lengths
+    # Where an id comes from, less where it goes to, is the same for all ids of a row.
+    shifts = torch.repeat_interleave(starts[rows] - offsets, lengths)
+    return {"input_ids": ids[torch.arange(len(shifts), device=shifts.device) + shifts], "offsets": offsets}
 
 
 def without_empty_columns(features: Features) -> Features:
@@ -210,8 +234,15 @@ def cut(
         models: The model of each column; those that compute no padding get rows of several columns at once.
         columns: A features dictionary for each column.
         max_rows: Rows of a piece at most; None for any number.
-        max_tokens: Tokens of a piece at most, padding included; None for any number.
+        max_tokens: Tokens of a piece at most, padding included; None for any number. Where the tokens of a
+            column are known it counts instead of `max_rows`.
+
+    Raises:
+        ValueError: If a limit is less than 1.
     """
+    for name, limit in (("mini_batch_size", max_rows), ("mini_batch_num_tokens", max_tokens)):
+        if limit is not None and limit < 1:
+            raise ValueError(f"{name}={limit} embeds nothing. Pass 1 or more, or None for no such limit.")
     for group in joinable(models, columns):
         model, features = models[group[0]], join([columns[number] for number in group])
         if not can_slice(features):
@@ -231,12 +262,12 @@ def cut(
 def runs_within(
     order: Tensor, tokens: Tensor | None, *, max_rows: int | None, max_tokens: int | None
 ) -> Iterator[Tensor]:
-    """Cut row numbers, longest first, into runs within both limits; a single row may exceed `max_tokens`."""
+    """Cut row numbers, longest first, into runs within the limit; a single row may exceed `max_tokens`."""
     start = 0
     while start < len(order):
-        count = len(order) if max_rows is None else max_rows
         if max_tokens is not None and tokens is not None:
-            longest = max(1, int(tokens[order[start]]))
-            count = min(count, max(1, max_tokens // longest))
+            count = max(1, max_tokens // max(1, int(tokens[order[start]])))
+        else:
+            count = len(order) if max_rows is None else max_rows
         yield order[start : start + count]
         start += count

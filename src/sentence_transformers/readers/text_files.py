@@ -16,7 +16,7 @@ from typing import TextIO
 def opened(path: Path) -> TextIO:
     """A UTF-8 text file, unpacked while reading if its name ends with `.gz`."""
     if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8", newline="")  # type: ignore[return-value]
+        return gzip.open(path, "rt", encoding="utf-8", newline="")
     return open(path, encoding="utf-8", newline="")
 
 
@@ -37,7 +37,7 @@ def table_rows(
         ValueError: If a row has too few columns. Empty rows are passed over.
     """
     with opened(path) as file:
-        reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
+        reader = csv.reader(file, delimiter=delimiter, quoting=quoting)  # type: ignore[arg-type]
         rows = (row for row in islice(reader, skip, None) if row)
         for row in islice(rows, limit or None):
             if len(row) <= max(columns):

@@ -28,19 +28,10 @@ from sentence_transformers.model_card.callbacks import BaseModelCardCallback
 from sentence_transformers.storage.progress_logging import disable_logging
 from sentence_transformers.training import loss_wiring
 from sentence_transformers.training.arguments import BaseTrainingArguments
-from sentence_transformers.training.batch_samplers import (
-    BatchSamplers,
-    DefaultBatchSampler,
-    GroupByLabelBatchSampler,
-    NoDuplicatesBatchSampler,
-)
+from sentence_transformers.training.batch_samplers import BATCH_SAMPLERS, BatchSamplers
 from sentence_transformers.training.collator import BaseDataCollator, checked_setting, columns_of
 from sentence_transformers.training.columns import DATASET_NAME, LABEL_COLUMNS, check_dataset
-from sentence_transformers.training.dataset_samplers import (
-    MultiDatasetBatchSamplers,
-    ProportionalBatchSampler,
-    RoundRobinBatchSampler,
-)
+from sentence_transformers.training.dataset_samplers import DATASET_SAMPLERS, MultiDatasetBatchSamplers
 from sentence_transformers.training.streams import Interleaved
 from sentence_transformers.training.whole_groups import WholeGroups
 
@@ -371,17 +362,7 @@ class BaseTrainer(Trainer):
             "generator": generator,
             "seed": seed,
         }
-        if callable(choice) and not isinstance(choice, BatchSamplers):
-            return choice(dataset, **options)
-        if choice == BatchSamplers.NO_DUPLICATES:
-            return NoDuplicatesBatchSampler(dataset, **options)
-        if choice == BatchSamplers.NO_DUPLICATES_HASHED:
-            return NoDuplicatesBatchSampler(dataset, **options, precompute_hashes=True)
-        if choice == BatchSamplers.GROUP_BY_LABEL:
-            return GroupByLabelBatchSampler(dataset, **options)
-        return DefaultBatchSampler(
-            torch.utils.data.RandomSampler(range(len(dataset)), generator=generator), **options
-        )
+        return BATCH_SAMPLERS.get(choice, choice)(dataset, **options)
 
     def get_multi_dataset_batch_sampler(
         self,
@@ -405,11 +386,7 @@ class BaseTrainer(Trainer):
             "generator": generator,
             "seed": seed,
         }
-        if callable(choice) and not isinstance(choice, MultiDatasetBatchSamplers):
-            return choice(**options)
-        if choice == MultiDatasetBatchSamplers.ROUND_ROBIN:
-            return RoundRobinBatchSampler(**options)
-        return ProportionalBatchSampler(**options)
+        return DATASET_SAMPLERS.get(choice, choice)(**options)
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches to train on.

@@ -376,37 +376,50 @@ class Transformer(RowInputModule):
         """Add `token_embeddings` (B, T, D) to the features; packed features give (1, sum of T, D).
 
         Args:
-            features: From `preprocess` or `collate_rows`.
+            features: From `preprocess` or `collate_rows`. With a true entry `output_hidden_states` they also
+                get `all_layer_embeddings`, a list of (B, T, D): what the first layer is given, then what
+                each layer makes of it. (An entry of the features reaches the routes of a `Router` too.)
             **kwargs: Passed to the transformers model.
         """
         layout = PackedLayout.read(features)
         if layout is not None:
-            features[self.module_output_name] = self._forward_packed(features, layout, kwargs)
+            features[self.module_output_name] = self._forward_packed(features, layout, kwargs)[0]
             return features
+        if features.get("output_hidden_states"):
+            kwargs = {**kwargs, "output_hidden_states": True}
         if self.computes_no_padding and unpadding.applies_to(features, kwargs):
-            features[self.module_output_name] = self._forward_without_padding(features, kwargs)
-            return features
+            tokens, *layers = self._forward_without_padding(features, kwargs)
+        else:
+            tokens, *layers = self._forward_padded(features, kwargs)
+        features[self.module_output_name] = tokens
+        if layers:
+            features["all_layer_embeddings"] = layers
+        return features
+
+    def _forward_padded(self, features: dict[str, Any], kwargs: dict[str, Any]) -> list[Tensor]:
+        """The result, and what is known of the layers, as transformers computes padded rows, (B, T, D)."""
         wanted = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds", "position_ids")
         names = [*self.tokenizer.model_input_names, *wanted]
         given = {name: features[name] for name in dict.fromkeys(names) if name in features}
         outputs = self.auto_model(**given, **without_cache(self.auto_model), **kwargs, return_dict=True)
-        features[self.module_output_name] = outputs[0]
-        if self.auto_model.config.output_hidden_states and outputs.get("hidden_states") is not None:
-            features["all_layer_embeddings"] = list(outputs["hidden_states"])
-        return features
+        return [outputs[0], *(outputs.get("hidden_states") or ())]
 
-    def _forward_without_padding(self, features: dict[str, Any], kwargs: dict[str, Any]) -> Tensor:
-        """Compute only the tokens of padded rows; what stands at padding afterwards is zero, (B, T, D)."""
+    def _forward_without_padding(self, features: dict[str, Any], kwargs: dict[str, Any]) -> list[Tensor]:
+        """The same of the tokens alone; what stands at padding afterwards is zero, (B, T, D)."""
         packed, layout, places = unpadding.pack(features, offset=position_offset(self._model.config))
-        tokens = self._forward_packed(packed, layout, kwargs)
-        return unpadding.spread(tokens[0], places, features["input_ids"].shape)
+        shape = features["input_ids"].shape
+        return [
+            unpadding.spread(tokens[0], places, shape)
+            for tokens in self._forward_packed(packed, layout, kwargs)
+        ]
 
     def _forward_packed(
         self, features: dict[str, Any], layout: PackedLayout, kwargs: dict[str, Any]
-    ) -> Tensor:
+    ) -> list[Tensor]:
+        """The same of packed rows, (1, sum of T, D)."""
         if layout.total == 0:
             width = self.get_word_embedding_dimension()
-            return torch.zeros(1, 0, width, dtype=self._model.dtype, device=self._model.device)
+            return [torch.zeros(1, 0, width, dtype=self._model.dtype, device=self._model.device)]
         given = {
             name: features[name]
             for name in ("input_ids", "position_ids", "token_type_ids")
@@ -415,14 +428,15 @@ class Transformer(RowInputModule):
         if not kwargs:
             fast = native.forward_of(self._model)
             if fast is not None:
-                return fast(layout, **given)
+                return [fast(layout, **given)]
         if not self._adopts_packing:
             padded = self.forward(repad_flattened_features({**features}), **kwargs)
-            return padded[self.module_output_name][padded["attention_mask"].bool()][None]
+            return [padded[self.module_output_name][padded["attention_mask"].bool()][None]]
         if self.auto_model.config._attn_implementation != attention.NAME:
             attention.adopt(self.auto_model)
         with attention.packed(layout):
-            return self.auto_model(**given, **without_cache(self.auto_model), **kwargs, return_dict=True)[0]
+            outputs = self.auto_model(**given, **without_cache(self.auto_model), **kwargs, return_dict=True)
+        return [outputs[0], *(outputs.get("hidden_states") or ())]
 
     # -- files -------------------------------------------------------------------------------------------
 

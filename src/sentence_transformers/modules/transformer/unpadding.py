@@ -21,7 +21,7 @@ def applies_to(features: dict[str, Any], kwargs: dict[str, Any]) -> bool:
     """Whether the features are padded token ids and nothing else that a transformer reads."""
     mask = features.get("attention_mask")
     return (
-        not kwargs
+        kwargs.keys() <= {"output_hidden_states"}
         and isinstance(mask, Tensor)
         and mask.dim() == 2
         and "input_ids" in features

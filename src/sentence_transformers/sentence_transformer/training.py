@@ -1,15 +1,25 @@
-"""The trainer of models that make one vector of each input: what differs from `training/trainer.py`."""
+"""Training models that make one vector of each input: what differs from the trainer of all kinds."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from sentence_transformers.model_card.callbacks import SentenceTransformerModelCardCallback
-from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
-from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
+from sentence_transformers.training.arguments import BaseTrainingArguments
+from sentence_transformers.training.collator import BaseDataCollator
 from sentence_transformers.training.trainer import BaseTrainer
+
+
+@dataclass
+class SentenceTransformerTrainingArguments(BaseTrainingArguments):
+    """Arguments of a training run; see `BaseTrainingArguments`."""
+
+
+class SentenceTransformerDataCollator(BaseDataCollator):
+    """Collates rows for a trainer; see `BaseDataCollator`."""
 
 
 class SentenceTransformerTrainer(BaseTrainer):
