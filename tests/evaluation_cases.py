@@ -15,6 +15,21 @@ RECORDED = DATA / "evaluations.json"
 EVERY_SIMILARITY = ["cosine", "dot", "euclidean", "manhattan"]
 
 
+def product(a: Any, b: Any) -> Any:
+    """Dot products (Q, N)."""
+    return a @ b.T
+
+
+def distance(a: Any, b: Any) -> Any:
+    """Negated sums of absolute differences, (Q, N)."""
+    return -(a[:, None] - b[None]).abs().sum(dim=-1)
+
+
+def rounded(a: Any, b: Any) -> Any:
+    """Cosines, (Q, N), of vectors of length one, so coarse that many documents score the same."""
+    return (a @ b.T * 4).round()
+
+
 def evaluation_cases(model: Any) -> list[tuple[str, dict[str, Any]]]:
     """Name of an evaluator's class, and its arguments; the model stands in for a teacher."""
     text = (DATA / "medquad-sample.txt").read_text(encoding="utf-8")
@@ -32,6 +47,34 @@ def evaluation_cases(model: Any) -> list[tuple[str, dict[str, Any]]]:
         for row, (a, b) in enumerate(zip(first, second))
     ]
     distillation = {**translations, "teacher_model": model}
+    # A line's first half asks for the whole line and for the one after it; one query has nothing to find.
+    retrieval = {
+        "queries": {f"q{row}": line[:25] for row, line in enumerate(lines)},
+        "corpus": {f"d{row}": line[25:] for row, line in enumerate(lines)},
+        "relevant_docs": {
+            **{f"q{row}": {f"d{row}", f"d{row + 1}"} for row in range(45)},
+            "q48": {"d48", "unknown"},
+            "q49": set(),
+        },
+    }
+    samples = [
+        {
+            "query": line[:25],
+            "positive": [line[25:], lines[row - 1][25:]],
+            "negative": lines[row + 1 : row + 8],
+        }
+        for row, line in enumerate(lines[1:43])
+    ]
+    samples += [
+        {"query": "Nothing to find", "positive": [], "negative": lines[:2]},
+        {"query": "Nothing to avoid", "positive": lines[:2], "negative": []},
+    ]
+    halves = {
+        f"{row}{part}": text
+        for row, line in enumerate(lines)
+        for part, text in (("a", line[:50]), ("b", line[50:]))
+    }
+    mining = {"sentences_map": halves, "duplicates_list": [(f"{row}a", f"{row}b") for row in range(50)]}
     similarity = {**pairs, "scores": scores}
     binary = {**pairs, "labels": labels}
     return [
@@ -60,6 +103,56 @@ def evaluation_cases(model: Any) -> list[tuple[str, dict[str, Any]]]:
                 "dataframe": table,
                 "teacher_model": model,
                 "combinations": [("en", "de"), ("en", "fr"), ("de", "fr")],
+            },
+        ),
+        ("InformationRetrievalEvaluator", {**retrieval, "name": "dev"}),
+        (
+            "InformationRetrievalEvaluator",
+            {
+                **retrieval,
+                "corpus_chunk_size": 7,
+                "truncate_dim": 64,
+                "ndcg_at_k": [20, 5],
+                "mrr_at_k": [1, 3],
+                "accuracy_at_k": [2],
+                "precision_recall_at_k": [2, 60],
+                "map_at_k": [4, 60],
+                "query_prompt": "query: ",
+                "corpus_prompt": "passage: ",
+                "score_functions": {"dot": product, "distance": distance},
+                "main_score_function": "dot",
+            },
+        ),
+        (
+            "InformationRetrievalEvaluator",
+            {**retrieval, "score_functions": {"dot": product, "distance": distance}},
+        ),
+        ("RerankingEvaluator", {"samples": samples, "name": "dev"}),
+        (
+            "RerankingEvaluator",
+            {
+                "samples": dict(enumerate(samples)),
+                "at_k": 2,
+                "use_batched_encoding": False,
+                "similarity_fct": product,
+                "truncate_dim": 16,
+            },
+        ),
+        ("RerankingEvaluator", {"samples": samples, "similarity_fct": rounded}),
+        ("ParaphraseMiningEvaluator", {**mining, "name": "dev"}),
+        (
+            "ParaphraseMiningEvaluator",
+            {
+                **mining,
+                "duplicates_list": [
+                    *mining["duplicates_list"],
+                    ("0b", "1a"),
+                    ("1b", "2b"),
+                    ("7a", "unknown"),
+                ],
+                "add_transitive_closure": True,
+                "top_k": 3,
+                "truncate_dim": 64,
             },
         ),
     ]

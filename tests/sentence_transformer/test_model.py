@@ -815,3 +815,15 @@ def test_the_score_on_stsb_is_the_reference_s(minilm, shared_data):
     scores = minilm.similarity_pairwise(first, second).numpy()
     correlation = spearmanr(scores, [float(row["score"]) for row in rows]).statistic
     assert 100 * correlation == pytest.approx(82.03, abs=0.01)
+
+
+def test_whoever_goes_through_the_modules_finds_those_that_training_uses(minilm_path):
+    model = SentenceTransformer(str(minilm_path), device="cpu")
+    assert list(model.parameters())  # asked for all the time, so nothing is built for it
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.train()
+    features = model.tokenize(["Nothing is left to chance."])
+    first = model(dict(features))["sentence_embedding"]
+    assert torch.equal(first, model(dict(features))["sentence_embedding"])

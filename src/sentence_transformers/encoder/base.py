@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import nn
 from typing_extensions import Self
 
 from sentence_transformers.arguments import accepts_older_names
+from sentence_transformers.backend.native import every_module
 from sentence_transformers.encoder.adapters import PeftAdapterMixin
 from sentence_transformers.encoder.loading import LoadedModel, load_model, read_model_config, without_missing
 from sentence_transformers.encoder.saving import installed_versions, publish, save_model
@@ -35,6 +37,8 @@ from sentence_transformers.storage.hub import find_model
 from sentence_transformers.tensors.padding import repad_flattened_features
 
 logger = logging.getLogger(__name__)
+
+_listing = threading.local()
 
 BACKENDS = ("torch", "onnx", "openvino")
 
@@ -145,7 +149,7 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
             )
         self._target_device = torch.device(get_device_name() if device is None else device)
         self._budgets: dict[str, TokenBudget] = {}
-        if not any(getattr(part, "hf_device_map", None) for part in self.modules()):
+        if not any(getattr(part, "hf_device_map", None) for part in every_module(self)):
             self.to(self._target_device)
         self.eval()
         for part in self:
@@ -180,10 +184,37 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
     def _last_module(self) -> Any:
         return next(reversed(self._modules.values()))
 
+    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:
+        """All modules; see `torch.nn.Module`. Those of a transformer are its real ones from now on.
+
+        A checkpoint that was opened without transformers has no dropout, activations or layers to be seen,
+        which whoever goes through the modules may want to change.
+        """
+        if not getattr(_listing, "members", False):
+            self.transformers_model  # noqa: B018  (makes it)
+        return super().named_modules(*args, **kwargs)
+
+    def _named_members(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Any]]:
+        # Parameters and buffers are the same either way, and are asked for all the time.
+        members = super()._named_members(*args, **kwargs)
+        _listing.members = True
+        try:
+            first = next(members, None)
+        finally:
+            _listing.members = False
+        if first is not None:
+            yield first
+            yield from members
+
+    def apply(self, fn: Callable[[nn.Module], None]) -> Self:
+        """Call a function with every module; see `torch.nn.Module`."""
+        self.transformers_model  # noqa: B018  (makes it, as in `named_modules`)
+        return super().apply(fn)
+
     @property
     def transformers_model(self) -> Any:
         """The first transformers model among the modules, or None."""
-        for part in self.modules():
+        for part in every_module(self):
             if "auto_model" in part._modules:
                 return part.auto_model
         return None

@@ -228,13 +228,20 @@ def plain(value: Any) -> Any:
 @contextmanager
 def undisturbed(model: Any) -> Iterator[None]:
     """Within the block no gradients are recorded; after it, every module is back in its mode."""
-    modes = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
+    modes = dict(modes_of(model)) if isinstance(model, nn.Module) else {}
     try:
         with torch.no_grad():
             yield
     finally:
         if modes:
             restore_modes(model, modes, modes[model])
+
+
+def modes_of(module: nn.Module) -> Iterator[tuple[nn.Module, bool]]:
+    """A module and everything in it, each with whether it is in training mode."""
+    yield module, module.training
+    for child in module.children():
+        yield from modes_of(child)
 
 
 def restore_modes(module: nn.Module, modes: Mapping[nn.Module, bool], mode_above: bool) -> None:

@@ -128,8 +128,8 @@ class Separation:
         return float(right[best] / self.rows), self.threshold(best)
 
     def best_f1(self) -> F1:
-        """The decision with the best F1, the harmonic mean of precision and recall; all zero if nothing is positive."""
-        if self.positives == 0:
+        """The decision with the best F1, the harmonic mean of precision and recall; all zero if no scored row is positive."""
+        if self.hits[-1] == 0:
             return F1(f1=0.0, precision=0.0, recall=0.0, threshold=0.0, mcc=0.0)
         f1 = 2 * self.hits / (self.called + self.positives)  # (K + 1,)
         best = int(f1.argmax())

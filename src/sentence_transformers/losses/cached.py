@@ -77,9 +77,7 @@ def cached_parts(
     """
     columns = loss.embedded_columns(columns)
     models = [loss.encoder(number) for number in range(len(columns))]
-    pieces = list(
-        cut(models, columns, max_rows=loss.mini_batch_size, max_tokens=loss.mini_batch_num_tokens)
-    )
+    pieces = list(cut(models, columns, max_rows=loss.mini_batch_size, max_tokens=loss.mini_batch_num_tokens))
     embeddings, states = embed_first(loss, pieces, context, len(columns))
     if not torch.is_grad_enabled():
         values = values_only(loss, embeddings, labels, context)
@@ -193,7 +191,9 @@ class Gradients:
             [column.with_tensors([zeros_to_sum(tensor) for tensor in column.tensors]) for column in columns]
         )
 
-    def add(self, value: Tensor, columns: list[Embeddings], parameters: list[nn.Parameter], **kwargs: Any) -> None:
+    def add(
+        self, value: Tensor, columns: list[Embeddings], parameters: list[nn.Parameter], **kwargs: Any
+    ) -> None:
         """Add those of a value that was computed from columns and parameters; `kwargs` are those of `grad`."""
         if not value.requires_grad:
             return

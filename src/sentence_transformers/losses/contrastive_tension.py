@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sentence_transformers.losses.base import EmbeddingLoss, LossPart
-from sentence_transformers.losses.features import Features, token_counts
+from sentence_transformers.losses.features import Features, token_rows
 from sentence_transformers.losses.functional import info_nce
 from sentence_transformers.losses.scores import score
 from sentence_transformers.storage.importing import similarity_fct_name
@@ -116,7 +116,6 @@ class ContrastiveTensionLossInBatchNegatives(TwoModelLoss):
         self, model: Any, scale: float = 20.0, similarity_fct: Callable[..., Tensor] = cos_sim
     ) -> None:
         super().__init__(model)
-        self.scale = scale
         self.similarity_fct = similarity_fct
         self.logit_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
@@ -136,15 +135,5 @@ class ContrastiveTensionLossInBatchNegatives(TwoModelLoss):
         yield LossPart("loss", (info_nce(scores, own) + info_nce(scores.t(), own)) / 2)
 
     def get_config_dict(self) -> dict[str, Any]:
-        """Settings for the model card."""
-        return {"scale": self.scale, "similarity_fct": similarity_fct_name(self.similarity_fct)}
-
-
-def token_rows(features: Features) -> list[list[int]] | None:
-    """The tokens of each row without padding; None where rows are not made of tokens."""
-    counts = token_counts(features)
-    if counts is None or "input_ids" not in features:
-        return None
-    ids = features["input_ids"]
-    flat = ids if "offsets" in features else ids[features["attention_mask"].bool()]
-    return [row.tolist() for row in flat.cpu().split(counts.tolist())]
+        """Settings for the model card; the scale is the one learned so far."""
+        return {"scale": self.logit_scale.exp().item(), "similarity_fct": similarity_fct_name(self.similarity_fct)}

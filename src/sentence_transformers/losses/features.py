@@ -62,7 +62,9 @@ def row_count(features: Features) -> int:
 def with_rows(features: Features) -> Iterator[tuple[str, Tensor | list[Any]]]:
     """The entries that have something for each input, by name: tensors and lists that are no setting."""
     for name, value in features.items():
-        if name not in SETTINGS and (isinstance(value, list) or (isinstance(value, Tensor) and value.dim() > 0)):
+        if name not in SETTINGS and (
+            isinstance(value, list) or (isinstance(value, Tensor) and value.dim() > 0)
+        ):
             yield name, value
 
 
@@ -73,6 +75,19 @@ def token_counts(features: Features) -> Tensor | None:
         return torch.diff(starts, append=starts.new_tensor([len(features["input_ids"])])).cpu()
     mask = features.get("attention_mask")
     return mask.sum(dim=1).cpu() if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+def token_rows(features: Features) -> list[list[int]] | None:
+    """The token ids of each row, without padding; None where rows are not made of tokens."""
+    counts = features.get(PACKED, token_counts(features))
+    if counts is None or "input_ids" not in features:
+        return None
+    ids = features["input_ids"]
+    if PACKED in features:
+        ids = ids.flatten()
+    elif not is_flat(features):
+        ids = ids[features["attention_mask"].bool()]
+    return [row.tolist() for row in ids.cpu().split([int(count) for count in counts])]
 
 
 def is_flat(features: Features) -> bool:

@@ -56,8 +56,8 @@ def contrastive_terms(distances: Tensor, labels: Tensor, margin: float) -> Tenso
 def hard_contrastive_loss(distances: Tensor, labels: Tensor, margin: float) -> Tensor:
     """Sum of squares over the pairs that are hard: alike and far apart, or different and near.
 
-    A pair is hard if a pair of the other kind lies on the wrong side of it. Where there are fewer than two of
-    the other kind, the mean of its own kind divides hard from easy.
+    A pair is hard if a pair of the other kind lies on the wrong side of it. Where there is none of the other
+    kind, the mean of its own kind divides hard from easy.
 
     Args:
         distances: Of the two members of each pair, (B,).
@@ -65,8 +65,8 @@ def hard_contrastive_loss(distances: Tensor, labels: Tensor, margin: float) -> T
         margin: How far apart a different pair should be.
     """
     alike, different = distances[labels == 1], distances[labels == 0]
-    nearest_different = (different.min() if len(different) > 1 else alike.mean()).detach()
-    farthest_alike = (alike.max() if len(alike) > 1 else different.mean()).detach()
+    nearest_different = (different.min() if len(different) else alike.mean()).detach()
+    farthest_alike = (alike.max() if len(alike) else different.mean()).detach()
     too_far = alike[alike > nearest_different]
     too_near = different[different < farthest_alike]
     return too_far.square().sum() + F.relu(margin - too_near).square().sum()
@@ -191,3 +191,33 @@ def hardest_negative_margins(
     to_positive = scores.gather(1, own).squeeze(1)
     to_hardest = scores.scatter(1, own, -torch.inf).amax(dim=1)  # minus infinity with one candidate only
     return (F.relu(positive_margin - to_positive) + F.relu(to_hardest - negative_margin)).mean()
+
+
+def divergence(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over rows of the Kullback-Leibler divergence of softmax(logits) from the target distribution.
+
+    Args:
+        logits: (B, N).
+        targets: Probabilities, (B, N).
+    """
+    return F.kl_div(logits.log_softmax(dim=-1), targets, reduction="batchmean")
+
+
+def moments_beyond_chance(similarities: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """How far the similarities of different rows are from those of random directions.
+
+    After Zhang et al. 2017, "Learning Spread-out Local Feature Descriptors".
+
+    Args:
+        similarities: Of every row with every row, (B, B).
+        width: Dimensions D of the vectors. Random directions have the mean 0 and the second moment 1 / D.
+
+    Returns:
+        The square of the mean, and what the second moment has above 1 / D; zeros for a single row.
+    """
+    rows = len(similarities)
+    itself = torch.eye(rows, dtype=torch.bool, device=similarities.device)
+    others = similarities.masked_fill(itself, 0)
+    pairs = max(1, rows * (rows - 1))
+    second_moment = others.square().sum() / pairs
+    return (others.sum() / pairs).square(), F.relu(second_moment - 1 / width)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sentence_transformers.losses.base import LossPart, LossWrapper, added_up, total
 from sentence_transformers.losses.features import Features
 from sentence_transformers.tensors.embeddings import Embeddings
+
+logger = logging.getLogger(__name__)
 
 
 class MatryoshkaLoss(LossWrapper):
     """Applies a loss to embeddings cut to several widths, so that they can be shortened after training.
 
     After Kusupati et al. 2022, "Matryoshka Representation Learning" (https://arxiv.org/abs/2205.13147). The
-    loss is the sum over widths of weight × inner loss.
+    loss is the sum over widths of weight × inner loss. Vectors are scaled to length 1 after they are cut, at
+    the full width too: where the inner loss compares them by dot products or distances, it sees unit vectors.
 
     Args:
         model: The model.
         loss: The inner loss, of any kind, cached or not.
-        matryoshka_dims: The widths; none may exceed that of the model.
+        matryoshka_dims: The widths; none may exceed that of the model. It should be one of them, for
+            otherwise embeddings that are not shortened are not trained.
         matryoshka_weights: Weight of each width; None for 1 each.
         n_dims_per_step: Compute only so many widths in each step, chosen at random; -1 for all.
 
@@ -41,11 +47,19 @@ class MatryoshkaLoss(LossWrapper):
         super().__init__(model, loss)
         dims = list(matryoshka_dims)
         weights: list[float] = [1] * len(dims) if matryoshka_weights is None else list(matryoshka_weights)
-        check_dims(dims, weights, width_of(model))
+        width = width_of(model)
+        check_dims(dims, weights, width)
+        if width is not None and width not in dims:
+            logger.warning(
+                "matryoshka_dims=%s does not have the model's own width, %d: embeddings that are not shortened "
+                "will not be trained. Add it unless that is intended.",
+                dims,
+                width,
+            )
         # Widest first: that is how they are described and logged.
         pairs = sorted(zip(dims, weights), reverse=True)
-        self.matryoshka_dims = [dim for dim, _ in pairs]
-        self.matryoshka_weights = [weight for _, weight in pairs]
+        self.matryoshka_dims = tuple(dim for dim, _ in pairs)
+        self.matryoshka_weights = tuple(weight for _, weight in pairs)
         self.n_dims_per_step = n_dims_per_step
 
     def context(self, columns: Sequence[Features]) -> Any:
@@ -68,7 +82,7 @@ class MatryoshkaLoss(LossWrapper):
         chosen, inner_context = context
         for number in chosen:
             dim, weight = self.matryoshka_dims[number], self.matryoshka_weights[number]
-            shortened = [column.truncate(dim) for column in embeddings]
+            shortened = [cut_to(dim, column) for column in embeddings]
             value = total(added_up(self.inner.parts(shortened, labels, rows=rows, context=inner_context)))
             yield LossPart(f"dim_{dim}", weight * value)
 
@@ -94,6 +108,12 @@ class MatryoshkaLoss(LossWrapper):
     primaryClass={cs.LG}
 }
 """
+
+
+def cut_to(width: int, column: Embeddings) -> Embeddings:
+    """The leading dimensions of each vector, scaled to length 1."""
+    shortened = column.truncate(width)
+    return shortened.with_tensors([F.normalize(tensor, dim=-1) for tensor in shortened.tensors])
 
 
 def width_of(model: Any) -> int | None:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from sentence_transformers.losses.base import EmbeddingLoss, LossPart
+from sentence_transformers.losses.cached import CachedLossMixin
 from sentence_transformers.losses.functional import hardest_negative_margins
 from sentence_transformers.losses.scores import score
 from sentence_transformers.tensors.embeddings import Embeddings
 from sentence_transformers.tensors.similarity import cos_sim
 
 
-class MegaBatchMarginLoss(EmbeddingLoss):
+class MegaBatchMarginLoss(CachedLossMixin, EmbeddingLoss):
     """max(0, m₊ - cos(anchor, positive)) + max(0, cos(anchor, hardest negative) - m₋), mean over rows.
 
     Takes two text columns: anchor and positive. The hardest negative is the most similar of the other rows'
@@ -29,7 +30,7 @@ class MegaBatchMarginLoss(EmbeddingLoss):
         negative_margin: The cosine that no negative should exceed.
         use_mini_batched_version: Whether to cache gradients. The value is the same without.
         mini_batch_size: Rows embedded at once while they are cached.
-        mini_batch_num_tokens: Tokens embedded at once while they are cached; None for any number.
+        mini_batch_num_tokens: Tokens embedded at once while they are cached, instead of a number of rows.
         show_progress_bar: Whether to show how far the embedding of a batch has come.
     """
 
@@ -51,9 +52,7 @@ class MegaBatchMarginLoss(EmbeddingLoss):
         self.positive_margin = positive_margin
         self.negative_margin = negative_margin
         if use_mini_batched_version:
-            self.mini_batch_size = mini_batch_size
-            self.mini_batch_num_tokens = mini_batch_num_tokens
-        self.show_progress_bar = show_progress_bar
+            self.cache_gradients(mini_batch_size, mini_batch_num_tokens, show_progress_bar)
 
     def parts(
         self,

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sentence_transformers.arguments import accepts_older_names
+from sentence_transformers.backend.native import every_module
 from sentence_transformers.encoder.base import BaseModel
 from sentence_transformers.encoder.default_modules import transformer_with_mean_pooling
 from sentence_transformers.inference.engine import Job, progress_bar, run, wants_progress
@@ -570,7 +571,7 @@ class SentenceTransformer(BaseModel, FitMixin):
 
     def set_pooling_include_prompt(self, include_prompt: bool) -> None:
         """Say whether the tokens of a prompt count in the pooling."""
-        for part in self.modules():
+        for part in every_module(self):
             if isinstance(part, Pooling):
                 part.include_prompt = include_prompt
 

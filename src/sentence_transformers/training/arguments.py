@@ -16,7 +16,8 @@ from sentence_transformers.training.dataset_samplers import (
 )
 
 
-# Annotations are read by transformers' command-line parser, which knows no `X | Y` on Python 3.10.
+# Annotations are read by transformers' command-line parser, which knows no `X | Y` on Python 3.10, and of
+# three types or more takes the first where None is the second.
 @dataclass
 class BaseTrainingArguments(TrainingArguments):
     """Arguments of a training run; the others are those of `transformers.TrainingArguments`.
@@ -34,7 +35,7 @@ class BaseTrainingArguments(TrainingArguments):
         warmup_ratio: Share of the steps over which the learning rate rises; `warmup_steps` counts if it is given.
     """
 
-    prompts: Union[str, dict[str, str], dict[str, dict[str, str]], None] = field(  # noqa: UP007
+    prompts: Union[str, None, dict[str, str], dict[str, dict[str, str]]] = field(  # noqa: UP007
         default=None, metadata={"help": "Prompts for the columns of the data sets, as text or JSON."}
     )
     batch_sampler: Union[  # noqa: UP007
@@ -49,10 +50,10 @@ class BaseTrainingArguments(TrainingArguments):
         default=MultiDatasetBatchSamplers.PROPORTIONAL,
         metadata={"help": "From which data set the next batch comes."},
     )
-    router_mapping: Union[str, dict[str, str], dict[str, dict[str, str]], None] = field(  # noqa: UP007
+    router_mapping: Union[str, None, dict[str, str], dict[str, dict[str, str]]] = field(  # noqa: UP007
         default_factory=dict, metadata={"help": "Task of each column, for models with a Router, as JSON."}
     )
-    learning_rate_mapping: Union[str, dict[str, float], None] = field(  # noqa: UP007
+    learning_rate_mapping: Union[str, None, dict[str, float]] = field(  # noqa: UP007
         default_factory=dict, metadata={"help": "Learning rates by regular expression over parameter names."}
     )
     warmup_ratio: Union[float, None] = field(  # noqa: UP007
@@ -106,10 +107,16 @@ def chosen(value: Any, names: Any) -> Any:
 
 
 def read_mapping(value: Any, name: str) -> dict[str, Any]:
-    """A mapping that may be given as JSON; empty for None."""
+    """A mapping that may be given as JSON; empty for None.
+
+    Raises:
+        ValueError: If it is something else.
+    """
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
             raise ValueError(f"{name}={value!r} is no JSON: {error}.") from error
+    if not isinstance(value or {}, dict):
+        raise ValueError(f"{name}={value!r} is no mapping. Pass a dictionary, or one as JSON.")
     return value or {}

@@ -33,7 +33,7 @@ from sentence_transformers.training.collator import BaseDataCollator, checked_se
 from sentence_transformers.training.columns import DATASET_NAME, LABEL_COLUMNS, check_dataset
 from sentence_transformers.training.dataset_samplers import DATASET_SAMPLERS, MultiDatasetBatchSamplers
 from sentence_transformers.training.streams import Interleaved
-from sentence_transformers.training.whole_groups import WholeGroups
+from sentence_transformers.training.whole_groups import shared_among
 
 logger = logging.getLogger(__name__)
 
@@ -396,10 +396,7 @@ class BaseTrainer(Trainer):
         """
         if self.train_dataset is None:
             raise ValueError("Training needs train_dataset, and there is none.")
-        loader = self._loader(
-            self.train_dataset, self._train_batch_size, self.args.dataloader_drop_last, is_training=True
-        )
-        return loader
+        return self._loader(self.train_dataset, self._train_batch_size, self.args.dataloader_drop_last)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Batches to evaluate on.
@@ -424,9 +421,7 @@ class BaseTrainer(Trainer):
         """Batches of a test set."""
         return self._loader(self.preprocess_dataset(test_dataset), self.args.eval_batch_size, drop_last=False)
 
-    def _loader(
-        self, dataset: Any, batch_size: int, drop_last: bool, *, is_training: bool = False
-    ) -> DataLoader:
+    def _loader(self, dataset: Any, batch_size: int, drop_last: bool) -> DataLoader:
         """A loader over one data set, or over several whose batches do not mix."""
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
         # With a generator of its own, a loader draws nothing from the one that dropout uses.
@@ -439,19 +434,10 @@ class BaseTrainer(Trainer):
             "generator": torch.Generator().manual_seed(seed),
         }
         several = isinstance(dataset, Mapping)
-        if several and any(is_stream(part) for part in dataset.values()):
-            dataset = Interleaved(
-                dataset,
-                batch_size=batch_size,
-                drop_last=drop_last,
-                round_robin=self.args.multi_dataset_batch_sampler == MultiDatasetBatchSamplers.ROUND_ROBIN,
-                seed=seed,
-            )
-            return self._prepared(DataLoader(dataset, batch_size=None, **options))
-        if is_stream(dataset):
-            self.get_batch_sampler(dataset, batch_size, drop_last)
-            return self._prepared(DataLoader(dataset, batch_size=batch_size, drop_last=drop_last, **options))
-        parts = list(dataset.values()) if several else [dataset]
+        by_name: Mapping[Any, Any] = dataset if several else {None: dataset}
+        parts = list(by_name.values())
+        if any(map(is_stream, parts)):
+            return self._stream_loader(by_name, batch_size, drop_last, seed, options)
         samplers: list[Any] = [
             self.get_batch_sampler(
                 part,
@@ -463,20 +449,52 @@ class BaseTrainer(Trainer):
             )
             for part in parts
         ]
-        sampler: Any = samplers[0]
-        if several:
-            dataset = ConcatDataset(parts)
-            sampler = self.get_multi_dataset_batch_sampler(
+
+        def put_together(samplers: list[Any]) -> BatchSampler:
+            if not several:
+                return samplers[0]
+            return self.get_multi_dataset_batch_sampler(
                 dataset, batch_samplers=samplers, generator=torch.Generator(), seed=seed
             )
-        if self.accelerator.num_processes > 1:
-            sampler = WholeGroups(sampler, self.accelerator.num_processes)
-        return self._prepared(DataLoader(dataset, batch_sampler=sampler, **options))
 
-    def _prepared(self, loader: DataLoader) -> DataLoader:
+        if several:
+            dataset = ConcatDataset(parts)
+        sampler = shared_among(self.accelerator.num_processes, samplers, put_together)
         # Batches are not to be filled up with rows of others: those may be of another data set.
         self.accelerator.even_batches = False
-        return self.accelerator.prepare(loader)
+        return self.accelerator.prepare(DataLoader(dataset, batch_sampler=sampler, **options))
+
+    def _stream_loader(
+        self,
+        datasets: Mapping[Any, Any],
+        batch_size: int,
+        drop_last: bool,
+        seed: int,
+        options: dict[str, Any],
+    ) -> DataLoader:
+        """A loader over data sets of which some are streams."""
+        from accelerate.data_loader import prepare_data_loader
+
+        for part in filter(is_stream, datasets.values()):
+            self.get_batch_sampler(part, batch_size, drop_last)
+        accelerator = self.accelerator
+        rows = Interleaved(
+            datasets,
+            batch_size=batch_size,
+            drop_last=drop_last,
+            round_robin=self.args.multi_dataset_batch_sampler == MultiDatasetBatchSamplers.ROUND_ROBIN,
+            seed=seed,
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
+        )
+        # As if there were no other process: accelerate would have one read for all, and join their batches.
+        return prepare_data_loader(
+            DataLoader(rows, batch_size=None, **options),
+            device=accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+        )
 
     # -- data sets ---------------------------------------------------------------------------------------
 

@@ -1,22 +1,24 @@
-"""Give every process of a distributed run the same number of batches."""
+"""Share batches among the processes of a distributed run.
+
+Batches go to the processes in turn. Every process must get as many, or some would wait for the others for
+ever; and in each step all must train on the same data set, since losses talk to the other processes each
+in its own way. Which rows make a batch is not decided here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from typing import Any
 
 from torch.utils.data import BatchSampler
 
 
-class WholeGroups(BatchSampler):
-    """The batches of another sampler, filled up to a multiple of the number of processes.
-
-    Batches go to the processes in turn. If the last round were not full, some process would wait for others
-    for ever; it is filled with the first batches of the epoch.
+class Rearranged(BatchSampler):
+    """Other batches made of those of a sampler.
 
     Args:
-        batches: The other sampler.
+        batches: The sampler.
         processes: How many processes there are.
     """
 
@@ -27,6 +29,15 @@ class WholeGroups(BatchSampler):
         # Accelerate takes a batch of another size than this for an incomplete one; here sizes may differ.
         self.batch_size = None  # type: ignore[assignment]
         self.drop_last = False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the sampler which epoch it is."""
+        if hasattr(self.batches, "set_epoch"):
+            self.batches.set_epoch(epoch)
+
+
+class WholeGroups(Rearranged):
+    """The batches of a sampler, filled up to a multiple of the number of processes with the first of them."""
 
     def __iter__(self) -> Iterator[list[int]]:
         first: list[list[int]] = []
@@ -41,7 +52,45 @@ class WholeGroups(BatchSampler):
     def __len__(self) -> int:
         return -(-len(self.batches) // self.processes) * self.processes
 
-    def set_epoch(self, epoch: int) -> None:
-        """Tell the other sampler which epoch it is."""
-        if hasattr(self.batches, "set_epoch"):
-            self.batches.set_epoch(epoch)
+
+class Joined(Rearranged):
+    """What the processes get in one step, as one batch; for a sampler whose batches are whole groups."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = iter(self.batches)
+        while group := list(islice(batches, self.processes)):
+            yield [row for batch in group for row in batch]
+
+    def __len__(self) -> int:
+        return len(self.batches) // self.processes
+
+
+class Shared(Rearranged):
+    """Each batch of a sampler cut into one for each process, of as many rows if these can be divided so."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.batches:
+            cuts = [place * len(batch) // self.processes for place in range(self.processes + 1)]
+            yield from (batch[first:last] for first, last in zip(cuts, cuts[1:]))
+
+    def __len__(self) -> int:
+        return len(self.batches) * self.processes
+
+
+def shared_among(
+    processes: int, samplers: list[Any], put_together: Callable[[list[Any]], BatchSampler]
+) -> BatchSampler:
+    """Batches of one or several data sets, for processes that take them in turn.
+
+    Args:
+        processes: How many there are.
+        samplers: The batch sampler of each data set.
+        put_together: Makes one sampler of them. Where there are several processes it is given samplers whose
+            batches are those of all processes in a step, so that all get the same data set.
+    """
+    if processes == 1:
+        return put_together(samplers)
+    whole = [WholeGroups(sampler, processes) for sampler in samplers]
+    if len(whole) == 1:
+        return whole[0]
+    return Shared(put_together([Joined(sampler, processes) for sampler in whole]), processes)

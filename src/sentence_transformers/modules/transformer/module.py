@@ -98,7 +98,7 @@ class Transformer(RowInputModule):
     save_in_root: bool = True
     reads_packed: ClassVar[bool] = True
     _tokenizer: Any
-    _text: TextTokenizer | None
+    _text_by_limit: dict[int | None, TextTokenizer]
 
     @accepts_older_names(cache_folder="cache_dir")
     def __init__(
@@ -211,7 +211,7 @@ class Transformer(RowInputModule):
     @tokenizer.setter
     def tokenizer(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._text = None
+        self._text_by_limit = {}
 
     @property
     def max_seq_length(self) -> int | None:
@@ -249,15 +249,20 @@ class Transformer(RowInputModule):
     def text_tokenizer(self, max_length: int | None = None) -> TextTokenizer:
         """The private tokenizer for a maximum length; made again when what it depends on has changed."""
         limit = self.max_seq_length if max_length is None else max_length
-        current = self._text
+        current = self._text_by_limit.get(limit)
         wanted = fingerprint(self._tokenizer, limit, self.do_lower_case)
         if current is None or current.fingerprint != wanted:
             current = TextTokenizer(self._tokenizer, max_length=limit, lowercase=self.do_lower_case)
-            self._text = current
+            self._text_by_limit[limit] = current
         return current
 
     def read_rows(
-        self, inputs: Sequence[Any], prompt: str | None = None, task: str | None = None, **kwargs: Any
+        self,
+        inputs: Sequence[Any],
+        prompt: str | None = None,
+        task: str | None = None,
+        max_length: int | None = None,
+        **kwargs: Any,
     ) -> TokenRows:
         """Tokenise texts, pairs, single-entry dictionaries of texts, or take token ids as they are.
 
@@ -265,13 +270,14 @@ class Transformer(RowInputModule):
             inputs: The inputs, all of one kind.
             prompt: Put in front of every text (of a pair, the first).
             task: "query" or "document" chooses the maximum length of that task, if the model has one.
+            max_length: Tokens to keep of each input, instead of what the model's settings say.
             **kwargs: Ignored.
         """
         del kwargs
         rows = read_token_ids(inputs)
         if rows is None:
             items, key = split_routes(inputs)
-            rows = self._read_texts(items, prompt, task or key)
+            rows = self._read_texts(items, prompt, max_length or self._limit_of(task or key))
             if key is not None and key not in self.modalities:
                 rows.extras = {"task": key}  # for a Router further on
         else:
@@ -279,8 +285,20 @@ class Transformer(RowInputModule):
         self._check_positions(max(rows.lengths, default=0))
         return rows
 
-    def _read_texts(self, texts: list[Any], prompt: str | None, task: str | None) -> TokenRows:
-        limit = {"query": self.query_length, "document": self.document_length}.get(task or "")
+    def _limit_of(self, task: str | None) -> int | None:
+        """Tokens to keep of the inputs of a task; None for `max_seq_length`."""
+        of_task = {"query": self.query_length, "document": self.document_length}.get(task or "")
+        return of_task or self._text_settings(None).get("max_length")
+
+    def _text_settings(self, processing_kwargs: dict[str, Any] | None) -> dict[str, Any]:
+        """Settings for texts: those kept with the model, and those of a call."""
+        return {
+            name: value
+            for settings in (self.processing_kwargs, processing_kwargs)
+            for name, value in ((settings or {}).get("text") or {}).items()
+        }
+
+    def _read_texts(self, texts: list[Any], prompt: str | None, limit: int | None) -> TokenRows:
         text = self.text_tokenizer(limit)
         if not prompt:
             return text.rows(texts)
@@ -323,10 +341,13 @@ class Transformer(RowInputModule):
     @property
     def computes_no_padding(self) -> bool:
         """Whether `forward` leaves padding out, so that rows of any length may share a batch at no cost."""
-        if not (self.training or torch.is_grad_enabled()):
+        # Asked of the model: a part that was just made calls itself in training.
+        if not (self._model.training or torch.is_grad_enabled()):
             return False  # the engine packs rows itself, and other callers get what transformers gives
         # A layer that is computed again in the backward pass does not find the rows it was computed for.
-        return self.can_pack and self._adopts_packing and not (self.training and recomputes(self.auto_model))
+        return self.can_pack and self._adopts_packing and not (
+            self._model.training and recomputes(self.auto_model)
+        )
 
     @property
     def _adopts_packing(self) -> bool:
@@ -346,15 +367,16 @@ class Transformer(RowInputModule):
         Args:
             inputs: A list of inputs, all of one kind.
             prompt: Put in front of every text.
-            processing_kwargs: `{"text": {"pad_to_multiple_of": n}}` and the like; unknown entries are ignored.
+            processing_kwargs: `{"text": {"max_length": n, "pad_to_multiple_of": m}}`: tokens to keep of each
+                input, and a number that the length of the batch is a multiple of; other entries are ignored.
             **kwargs: `task` chooses the maximum length of that task.
 
         Returns:
             `input_ids`, `attention_mask` and what else the model reads, (B, T).
         """
-        settings = {**(self.processing_kwargs or {}), **(processing_kwargs or {})}
-        rows = self.read_rows(inputs, prompt=prompt, **kwargs)
-        multiple = (settings.get("text") or {}).get("pad_to_multiple_of")
+        given = ((processing_kwargs or {}).get("text") or {}).get("max_length")
+        rows = self.read_rows(inputs, prompt=prompt, **({"max_length": given} if given else {}), **kwargs)
+        multiple = self._text_settings(processing_kwargs).get("pad_to_multiple_of")
         pad_to = -(-max(rows.lengths, default=1) // multiple) * multiple if multiple else None
         return padded_features(rows, self._tokenizer, pad_to=pad_to)
 
@@ -527,7 +549,7 @@ class Transformer(RowInputModule):
             attention.register()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_text": None}
+        return {**self.__dict__, "_text_by_limit": {}}
 
 
 def with_prompt(prompt: str, item: Any) -> Any:
