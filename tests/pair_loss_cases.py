@@ -105,13 +105,13 @@ CASES = [
     Case("BatchAllTripletLoss", 1, "class", given(margin=0.3)),
     Case("BatchHardTripletLoss", 1, "class", given(margin=0.3)),
     Case("BatchSemiHardTripletLoss", 1, "class", given(margin=0.3)),
-    Case("SoftmaxLoss", 2, "class", given(embedding_dimension=32, num_labels=4)),
+    Case("SoftmaxLoss", 2, "class", given(sentence_embedding_dimension=32, num_labels=4)),
     Case(
         "SoftmaxLoss",
         2,
         "alike",
         given(
-            embedding_dimension=32,
+            sentence_embedding_dimension=32,
             num_labels=2,
             concatenation_sent_rep=False,
             concatenation_sent_multiplication=True,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -42,3 +45,21 @@ def test_the_sample_is_small_and_says_where_it_is_from():
     assert lines[0].split("\t") == ["question", "answer", "type", "source"]
     assert len(lines) == 481
     assert "CC BY 4.0" in (EXAMPLES / "data" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("method", ["softmax", "ranking", "gist"])
+def test_the_inference_example_trains_and_reports(method, minilm_path, shared_data, tmp_path):
+    del minilm_path
+    data = tmp_path / "data"
+    for name in ("nli/train", "stsb/en/dev", "stsb/en/test"):
+        rows = gzip.decompress((shared_data / f"{name}.tsv.gz").read_bytes()).decode("utf-8").splitlines(True)
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / f"{name}.tsv.gz").write_bytes(gzip.compress("".join(rows[:400]).encode("utf-8")))
+    run(
+        str(EXAMPLES / "nli" / "train_nli.py"), method, "--start", "reduced", "--rows", "32", "--batch-size", "16",
+        "--data", str(data), "--out", "trained", "--quiet", folder=tmp_path,
+    )  # fmt: skip
+    report = json.loads((tmp_path / "trained" / "report.json").read_text(encoding="utf-8"))
+    assert report["rows"] <= 32
+    assert -100 <= report["stsb_test_after"] <= 100
+    assert (tmp_path / "trained" / "model" / "modules.json").is_file()

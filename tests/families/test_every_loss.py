@@ -45,6 +45,16 @@ def scores(rows: int) -> Tensor:
     return torch.linspace(0, 1, rows, dtype=torch.float64)
 
 
+def vectors(rows: int) -> Tensor:
+    """A teacher's vectors, as wide as the model's."""
+    return torch.linspace(-2, 2, rows * WIDTH, dtype=torch.float64).sin().reshape(rows, WIDTH)
+
+
+def two_scores(rows: int) -> Tensor:
+    """A teacher's scores of two candidates of each row."""
+    return torch.linspace(-2, 2, rows * 2, dtype=torch.float64).reshape(rows, 2)
+
+
 # -- the table -------------------------------------------------------------------------------------------
 
 
@@ -61,6 +71,9 @@ class Row:
 
     narrows: bool = True
     """Whether the loss may be inside MatryoshkaLoss."""
+
+    works_without_labels: bool = False
+    """Whether the loss takes labels, and does something useful without them."""
 
     pickles: bool = True
     """Whether the loss survives pickling; not if it is made with a lambda."""
@@ -87,12 +100,117 @@ EVERY_LOSS: dict[str, Row] = {
     "CachedMultipleNegativesSymmetricRankingLoss": Row(
         loss=lambda model: losses.CachedMultipleNegativesSymmetricRankingLoss(model, mini_batch_size=4)
     ),
+    "ContrastiveLoss": Row(loss=losses.ContrastiveLoss, labels=zeros_and_ones),
+    "ContrastiveLoss, Manhattan": Row(
+        loss=lambda model: losses.ContrastiveLoss(model, losses.SiameseDistanceMetric.MANHATTAN, 20.0, False),
+        labels=zeros_and_ones,
+    ),
+    "OnlineContrastiveLoss": Row(
+        loss=lambda model: losses.OnlineContrastiveLoss(model, margin=1.2), labels=zeros_and_ones
+    ),
+    "CoSENTLoss": Row(loss=losses.CoSENTLoss, labels=scores),
+    "AnglELoss": Row(loss=losses.AnglELoss, labels=scores),
+    "CosineSimilarityLoss": Row(loss=losses.CosineSimilarityLoss, labels=scores),
+    "TripletLoss": Row(loss=losses.TripletLoss, columns=3),
+    "TripletLoss, cosine": Row(
+        loss=lambda model: losses.TripletLoss(model, losses.TripletDistanceMetric.COSINE, 0.5), columns=3
+    ),
+    "BatchAllTripletLoss": Row(loss=losses.BatchAllTripletLoss, columns=1, labels=classes),
+    "BatchHardTripletLoss": Row(loss=losses.BatchHardTripletLoss, columns=1, labels=classes),
+    "BatchHardSoftMarginTripletLoss": Row(
+        loss=losses.BatchHardSoftMarginTripletLoss, columns=1, labels=classes
+    ),
+    "BatchSemiHardTripletLoss": Row(
+        loss=lambda model: losses.BatchSemiHardTripletLoss(
+            model, losses.BatchHardTripletLossDistanceFunction.cosine_distance, margin=0.5
+        ),
+        columns=1,
+        labels=classes,
+    ),
+    "SoftmaxLoss": Row(
+        loss=lambda model: losses.SoftmaxLoss(model, WIDTH, 3),
+        labels=classes,
+        narrows=False,
+        works_without_labels=True,
+    ),
+    "MegaBatchMarginLoss": Row(loss=lambda model: losses.MegaBatchMarginLoss(model, mini_batch_size=4)),
+    "ContrastiveTensionLoss": Row(
+        loss=losses.ContrastiveTensionLoss, labels=zeros_and_ones, works_without_labels=True
+    ),
+    "ContrastiveTensionLossInBatchNegatives": Row(
+        loss=losses.ContrastiveTensionLossInBatchNegatives, columns=1
+    ),
+    "GISTEmbedLoss": Row(loss=lambda model: losses.GISTEmbedLoss(model, another(model), temperature=0.05)),
+    "CachedGISTEmbedLoss": Row(
+        loss=lambda model: losses.CachedGISTEmbedLoss(
+            model, another(model), temperature=0.05, mini_batch_size=4, margin_strategy="relative", margin=0.02
+        ),
+        columns=3,
+    ),
+    "EmbedDistillLoss": Row(loss=losses.EmbedDistillLoss, labels=vectors),
+    "EmbedDistillLoss, projected": Row(
+        loss=lambda model: losses.EmbedDistillLoss(model, "l2", projection_dim=2),
+        columns=1,
+        labels=two_scores,
+        narrows=False,
+    ),
+    "MSELoss": Row(loss=losses.MSELoss, columns=3, labels=vectors),
+    "MarginMSELoss": Row(loss=losses.MarginMSELoss, columns=4, labels=two_scores),
+    "DistillKLDivLoss": Row(
+        loss=lambda model: losses.DistillKLDivLoss(model, temperature=2.0), columns=3, labels=two_scores
+    ),
+    "GlobalOrthogonalRegularizationLoss": Row(loss=losses.GlobalOrthogonalRegularizationLoss),
+    "DenoisingAutoEncoderLoss": Row(loss=losses.DenoisingAutoEncoderLoss, narrows=False),
+    "DenoisingAutoEncoderLoss, own decoder": Row(
+        loss=lambda model: losses.DenoisingAutoEncoderLoss(
+            model, model.transformers_model.name_or_path, tie_encoder_decoder=False
+        ),
+        narrows=False,
+    ),
+    "AdaptiveLayerLoss": Row(
+        loss=lambda model: losses.AdaptiveLayerLoss(
+            model, losses.CosineSimilarityLoss(model), n_layers_per_step=-1, layer_weighting="log"
+        ),
+        labels=scores,
+    ),
+    "AdaptiveLayerLoss, guided": Row(
+        loss=lambda model: losses.AdaptiveLayerLoss(
+            model, losses.CachedGISTEmbedLoss(model, another(model), 0.05), n_layers_per_step=-1
+        )
+    ),
+    "AdaptiveLayerLoss, shortened": Row(
+        loss=lambda model: losses.MatryoshkaLoss(
+            model,
+            losses.AdaptiveLayerLoss(model, losses.MarginMSELoss(model), n_layers_per_step=-1),
+            [WIDTH, 8],
+        ),
+        columns=4,
+        labels=two_scores,
+    ),
+    "Matryoshka2dLoss": Row(
+        loss=lambda model: losses.Matryoshka2dLoss(
+            model,
+            losses.MultipleNegativesRankingLoss(model),
+            [WIDTH, 8],
+            n_layers_per_step=-1,
+            n_dims_per_step=-1,
+        )
+    ),
     "MatryoshkaLoss": Row(
         loss=lambda model: losses.MatryoshkaLoss(
             model, losses.MultipleNegativesRankingLoss(model), [WIDTH, 8], [1.0, 0.3]
         )
     ),
 }
+
+
+def another(model: Any) -> Any:
+    """A model that is not quite the same."""
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    return other
 
 
 # -- what is shared --------------------------------------------------------------------------------------
@@ -253,13 +371,18 @@ def test_matryoshka_adds_up_the_loss_of_shortened_embeddings(row, model):
         pytest.skip("is not defined on shortened embeddings")
     loss = built(row, model)
     widest = losses.MatryoshkaLoss(model, loss, [WIDTH])
-    assert_same(
-        value_and_gradients(widest, *batch(row, model)),
-        prefixed(value_and_gradients(loss, *batch(row, model)), "loss."),
+    columns, labels = batch(row, model)
+    context = loss.context(columns)
+    units = [
+        column.with_tensors([tensor / tensor.norm(dim=-1, keepdim=True) for tensor in column.tensors])
+        for column in loss.embed(columns, context)
+    ]
+    torch.testing.assert_close(
+        value_and_gradients(widest, columns, labels)[0],
+        total(added_up(loss.parts(units, labels, context=context))).detach(),
     )
     both = losses.MatryoshkaLoss(model, loss, [WIDTH, 8], [2.0, 0.5])
     narrow = losses.MatryoshkaLoss(model, loss, [8])
-    columns, labels = batch(row, model)
     values = [value_and_gradients(each, columns, labels)[0] for each in (widest, narrow, both)]
     torch.testing.assert_close(2 * values[0] + 0.5 * values[1], values[2])
 
@@ -322,8 +445,8 @@ def loss_in(loss: Any) -> Any:
 
 
 def test_a_missing_label_is_refused(row, model):
-    if row.labels is None:
-        pytest.skip("takes no label")
+    if row.labels is None or row.works_without_labels:
+        pytest.skip("needs no label")
     with pytest.raises(ValueError, match="label"):
         built(row, model)(batch(row, model)[0], None)
 

@@ -224,7 +224,7 @@ class LossWrapper(EmbeddingLoss):
     Args:
         model: The model.
         loss: The inner loss. One that is no `EmbeddingLoss` is called with its model replaced by one that
-            gives the embeddings at hand.
+            gives the embeddings at hand, see `losses/foreign.py`.
     """
 
     def __init__(self, model: Any, loss: nn.Module) -> None:
@@ -238,7 +238,7 @@ class LossWrapper(EmbeddingLoss):
             return self.loss
         from sentence_transformers.losses.foreign import ForeignLoss
 
-        return ForeignLoss(self.loss)
+        return ForeignLoss(self.loss, self.model)
 
     @property
     def splits_rows(self) -> bool:

@@ -148,15 +148,15 @@ class DenoisingAutoEncoderLoss(EmbeddingLoss):
         """BibTeX of the paper."""
         return """
 @inproceedings{wang-2021-TSDAE,
-    title = "TSDAE: Using Transformer-based Sequential Denoising Auto-Encoder for Unsupervised Sentence Embedding Learning",
-    author = "Wang, Kexin and Reimers, Nils and Gurevych, Iryna",
-    booktitle = "Findings of the Association for Computational Linguistics: EMNLP 2021",
-    month = nov,
-    year = "2021",
-    address = "Punta Cana, Dominican Republic",
-    publisher = "Association for Computational Linguistics",
-    pages = "671--688",
-    url = "https://arxiv.org/abs/2104.06979",
+    title={TSDAE: Using Transformer-based Sequential Denoising Auto-Encoder for Unsupervised Sentence Embedding Learning},
+    author={Wang, Kexin and Reimers, Nils and Gurevych, Iryna},
+    booktitle={Findings of the Association for Computational Linguistics: EMNLP 2021},
+    month={11},
+    year={2021},
+    address={Punta Cana, Dominican Republic},
+    publisher={Association for Computational Linguistics},
+    pages={671--688},
+    url={https://arxiv.org/abs/2104.06979}
 }
 """
 

@@ -168,13 +168,13 @@ class MSELoss(EmbedDistillLoss):
         """BibTeX of the paper."""
         return """
 @inproceedings{reimers-2020-multilingual-sentence-bert,
-    title = "Making Monolingual Sentence Embeddings Multilingual using Knowledge Distillation",
-    author = "Reimers, Nils and Gurevych, Iryna",
-    booktitle = "Proceedings of the 2020 Conference on Empirical Methods in Natural Language Processing",
-    month = "11",
-    year = "2020",
-    publisher = "Association for Computational Linguistics",
-    url = "https://arxiv.org/abs/2004.09813",
+    title={Making Monolingual Sentence Embeddings Multilingual using Knowledge Distillation},
+    author={Reimers, Nils and Gurevych, Iryna},
+    booktitle={Proceedings of the 2020 Conference on Empirical Methods in Natural Language Processing},
+    month={11},
+    year={2020},
+    publisher={Association for Computational Linguistics},
+    url={https://arxiv.org/abs/2004.09813}
 }
 """
 

@@ -82,7 +82,9 @@ class BaseDataCollator:
             limit = setting_for(self.max_length, dataset, column)
             if limit:
                 options["processing_kwargs"] = {"text": {"max_length": limit}}
-            for entry, value in self.preprocess_fn([row[column] for row in features], **options).items():
+            made = self.preprocess_fn([row[column] for row in features], **options)
+            # A Router may stand behind a module that knows nothing of tasks.
+            for entry, value in {**({"task": task} if task else {}), **made}.items():
                 batch[f"{column}_{entry}"] = value
         return batch
 

@@ -111,15 +111,15 @@ def check_dataset(
     rows = first_rows(dataset)
     for column in texts:
         check_inputs(rows.get(column, []), column, called, label_columns)
-    label = stack_labels(rows[labels[0]], labels[0]) if labels and rows.get(labels[0]) else None
-    if labels and label is None:
-        return  # a stream: its labels have not been seen
-    if isinstance(loss, EmbeddingLoss):
-        try:
-            loss.check(len(texts), label)
-        except ValueError as error:
-            raise ValueError(f"{called}, with the columns {list(names)}: {error}") from None
     warn_about_order(texts, called)
+    if labels and not len(rows.get(labels[0], ())):
+        return  # a stream: its labels have not been seen
+    try:
+        label = stack_labels(rows[labels[0]], labels[0]) if labels else None
+        if isinstance(loss, EmbeddingLoss):
+            loss.check(len(texts), label)
+    except ValueError as error:
+        raise ValueError(f"{called}, with the columns {list(names)}: {error}") from None
 
 
 def first_rows(dataset: Any) -> Mapping[str, Any]:

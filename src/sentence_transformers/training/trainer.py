@@ -106,6 +106,8 @@ class BaseTrainer(Trainer):
                 "Pass eval_dataset or evaluator, or set eval_strategy='no'."
             )
         self.evaluator: Any = evaluator
+        self._is_evaluating = False
+        self._evaluator_prefix: str | None = None
         self._loss_makers: Any = loss
         self._component_sums: dict[str, Tensor] = {}
         self._component_counts: dict[str, int] = {}
@@ -260,12 +262,17 @@ class BaseTrainer(Trainer):
         Returns:
             Metrics by name.
         """
-        if isinstance(eval_dataset, Mapping):
+        if self._is_evaluating:  # one of several data sets
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        if not isinstance(eval_dataset, str):
             eval_dataset = self.preprocess_dataset(named_datasets(eval_dataset))
-        elif eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = self.preprocess_dataset(eval_dataset)
-        self._evaluator_has_run = False
-        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        self._is_evaluating = True
+        self._evaluator_prefix = metric_key_prefix
+        try:
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        finally:
+            self._is_evaluating = False
+            self._evaluator_prefix = None
 
     def evaluation_loop(
         self,
@@ -275,17 +282,16 @@ class BaseTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Compute the loss over a loader, and run the evaluator, once if there are several data sets."""
+        """Compute the loss over a loader; an evaluation also runs the evaluator, with its first data set."""
         if isinstance(dataloader.dataset, Nothing):
             output = EvalLoopOutput(predictions=None, label_ids=None, metrics={}, num_samples=0)
         else:
             output = super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
-        if self.evaluator is None or getattr(self, "_evaluator_has_run", False):
+        prefix, self._evaluator_prefix = self._evaluator_prefix, None
+        if self.evaluator is None or prefix is None:
             return output
-        self._evaluator_has_run = True
-        prefix = "eval" if metric_key_prefix.startswith("eval") else metric_key_prefix
         metrics = self.run_evaluator()
         output.metrics.update(
             {
@@ -494,6 +500,7 @@ class BaseTrainer(Trainer):
             num_processes=1,
             process_index=0,
             put_on_device=True,
+            dispatch_batches=False,
         )
 
     # -- data sets ---------------------------------------------------------------------------------------
