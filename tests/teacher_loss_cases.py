@@ -7,7 +7,7 @@ measure with hold the same weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,9 @@ CASES = [
     labelled("DistillKLDivLoss", 4, 3, temperature=3.0, student_temperature=2.0),
     labelled("DistillKLDivLoss", 4, 3, student_temperature=2.0, teacher_temperature=0.5),
     Case("GlobalOrthogonalRegularizationLoss", 1),
-    Case("GlobalOrthogonalRegularizationLoss", 3, arguments={"mean_weight": 2.0, "second_moment_weight": 0.5}),
+    Case(
+        "GlobalOrthogonalRegularizationLoss", 3, arguments={"mean_weight": 2.0, "second_moment_weight": 0.5}
+    ),
     Case("GlobalOrthogonalRegularizationLoss", 2, arguments={"mean_weight": None, "aggregation": "sum"}),
     Case("GlobalOrthogonalRegularizationLoss", 2, arguments={"second_moment_weight": 0}),
     around("MatryoshkaLoss", RANKING, matryoshka_dims=[WIDTH, 16, 8]),
@@ -125,11 +127,22 @@ CASES = [
     around("AdaptiveLayerLoss", RANKING, **EVERY_LAYER),
     around("AdaptiveLayerLoss", labelled("CosineSimilarityLoss", 2), layer_weighting="log", **EVERY_LAYER),
     around("AdaptiveLayerLoss", RANKING, layer_weighting="linear", prior_layers_weight=3.0, **EVERY_LAYER),
-    around("AdaptiveLayerLoss", RANKING, kl_div_weight=0.5, kl_temperature=2.0, last_layer_weight=0.1, **EVERY_LAYER),
+    around(
+        "AdaptiveLayerLoss",
+        RANKING,
+        kl_div_weight=0.5,
+        kl_temperature=2.0,
+        last_layer_weight=0.1,
+        **EVERY_LAYER,
+    ),
     around("AdaptiveLayerLoss", RANKING, kl_temperature=0, **EVERY_LAYER),
     around("Matryoshka2dLoss", RANKING, matryoshka_dims=[WIDTH, 16, 8], n_dims_per_step=-1, **EVERY_LAYER),
     Case("DenoisingAutoEncoderLoss", 2),
-    Case("DenoisingAutoEncoderLoss", 2, arguments={"decoder_name_or_path": "model", "tie_encoder_decoder": False}),
+    Case(
+        "DenoisingAutoEncoderLoss",
+        2,
+        arguments={"decoder_name_or_path": "model", "tie_encoder_decoder": False},
+    ),
 ]
 
 
@@ -139,7 +152,9 @@ def numbers(*shape: int) -> torch.Tensor:
     return torch.sin(torch.arange(1, count + 1, dtype=torch.float64) * 1.7).float().reshape(shape)
 
 
-def measured(case: Case, losses: Any, models: Mapping[str, Any], folders: Mapping[str, Any]) -> dict[str, Any]:
+def measured(
+    case: Case, losses: Any, models: Mapping[str, Any], folders: Mapping[str, Any]
+) -> dict[str, Any]:
     """Value, gradient norms and settings of a loss.
 
     Args:
@@ -178,7 +193,8 @@ def measured(case: Case, losses: Any, models: Mapping[str, Any], folders: Mappin
         "settings": {
             name: value
             for name, value in settings.items()
-            if name not in ("guide", "decoder_name_or_path")  # an object of each release, a place of each machine
+            if name
+            not in ("guide", "decoder_name_or_path")  # an object of each release, a place of each machine
         },
     }
 

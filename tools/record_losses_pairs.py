@@ -16,8 +16,8 @@ from pathlib import Path
 from sentence_transformers import SentenceTransformer, losses
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from pair_loss_cases import CASES, RECORDED, measured  # noqa: E402
-from tiny import tiny_checkpoint  # noqa: E402
+from pair_loss_cases import CASES, RECORDED, measured
+from tiny import tiny_checkpoint
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:

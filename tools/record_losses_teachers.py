@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import losses
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from teacher_loss_cases import CASES, RECORDED, checkpoints, measured  # noqa: E402
+from teacher_loss_cases import CASES, RECORDED, checkpoints, measured
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:

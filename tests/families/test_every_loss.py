@@ -143,7 +143,12 @@ EVERY_LOSS: dict[str, Row] = {
     "GISTEmbedLoss": Row(loss=lambda model: losses.GISTEmbedLoss(model, another(model), temperature=0.05)),
     "CachedGISTEmbedLoss": Row(
         loss=lambda model: losses.CachedGISTEmbedLoss(
-            model, another(model), temperature=0.05, mini_batch_size=4, margin_strategy="relative", margin=0.02
+            model,
+            another(model),
+            temperature=0.05,
+            mini_batch_size=4,
+            margin_strategy="relative",
+            margin=0.02,
         ),
         columns=3,
     ),
@@ -387,13 +392,6 @@ def test_matryoshka_adds_up_the_loss_of_shortened_embeddings(row, model):
     torch.testing.assert_close(2 * values[0] + 0.5 * values[1], values[2])
 
 
-def prefixed(found: tuple[Tensor, dict[str, Tensor]], prefix: str) -> tuple[Tensor, dict[str, Tensor]]:
-    """The same under the names that parameters have in a loss around; the model's come first there."""
-    return found[0], {
-        name if name.startswith("model.") else prefix + name: gradient for name, gradient in found[1].items()
-    }
-
-
 def test_matryoshka_around_a_cached_loss_is_matryoshka_around_the_plain_one(row, model):
     if not row.narrows:
         pytest.skip("is not defined on shortened embeddings")
@@ -479,10 +477,7 @@ def test_a_frozen_model_gives_the_same_value_and_gets_no_gradient(row, model):
     loss = built(row, model)
     expected, _ = value_and_gradients(loss, *batch(row, model))
     loss.zero_grad()
-    inside = set(loss_in(loss).model.parameters())
-    own = [
-        parameter for parameter in loss.parameters() if parameter.requires_grad and parameter not in inside
-    ]
+    inside, own = list(loss_in(loss).model.parameters()), own_parameters(loss)
     for parameter in inside:
         parameter.requires_grad_(False)
     torch.manual_seed(1)
@@ -490,18 +485,27 @@ def test_a_frozen_model_gives_the_same_value_and_gets_no_gradient(row, model):
     torch.testing.assert_close(value.detach(), expected)
     if own:
         value.backward()
-        assert all(parameter.grad is not None for parameter in own)
+        assert all(parameter.grad is not None for parameter in own.values())
     assert all(parameter.grad is None for parameter in inside)
 
 
 def test_the_loss_s_own_parameters_get_gradients(row, model):
     loss = built(row, model)
-    inside = {id(parameter) for parameter in loss_in(loss).model.parameters()}
-    own = {name for name, value in loss.named_parameters() if value.requires_grad and id(value) not in inside}
+    own = own_parameters(loss)
     if not own:
         pytest.skip("has none")
     _, gradients = value_and_gradients(loss, *batch(row, model))
-    assert own <= gradients.keys()
+    assert own.keys() <= gradients.keys()
+
+
+def own_parameters(loss: Any) -> dict[str, Tensor]:
+    """The trained parameters of a loss that are not its model's; a second model's pooler is never used."""
+    inside = set(loss_in(loss).model.parameters())
+    return {
+        name: parameter
+        for name, parameter in loss.named_parameters()
+        if parameter.requires_grad and parameter not in inside and "pooler" not in name
+    }
 
 
 def test_without_gradients_the_value_is_the_same(row, model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+import torch
 from datasets import Dataset
 
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
@@ -66,3 +67,12 @@ def arguments(tmp_path):
         return SentenceTransformerTrainingArguments(**{**usual, **settings})
 
     return made
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread():
+    """The models are so small that a second thread is only waited for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -65,6 +65,7 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ("encoder.adapters", "peft_wrapper", "base.peft_mixin peft_mixin"),
     ("encoder.merging", "merge_models", "base.merging"),
     ("training.fit", "FitMixin", "fit_mixin"),
+    ("training.fit_callbacks", "EvaluatorCallback OriginalCallback SaveModelCallback", "fit_mixin"),
     # Training
     ("training.trainer", "BaseTrainer", "base base.trainer"),
     ("training.arguments", "BaseTrainingArguments", "base base.training_args"),
@@ -319,6 +320,7 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ("storage.progress_logging", "install_logger", "util util.logging LoggingHandler"),
     ("storage.progress_logging", "disable_logging", "util util.misc"),
     ("storage.progress_logging", "disabled_tqdm", "util util.file_io"),
+    ("losses.cached", "CachedLossMixin", "base.losses"),
 )
 
 MOVED_MODULES = ("peft_mixin", "models.tokenizer")

@@ -395,17 +395,28 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
         device = self.device
         return self._budgets.setdefault(str(device), TokenBudget(device))
 
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        """Trade time for memory in training; see the method of the same name in transformers."""
-        inner = self.transformers_model
-        if inner is not None:
+        """Trade time for memory in training; see the method of the same name in transformers.
+
+        Args:
+            activation_checkpointing_kwargs: Passed on to every transformers model inside.
+            **kwargs: The same.
+        """
+        found = [self.transformers_model, *(getattr(module, "auto_model", None) for module in self.modules())]
+        for inner in {id(model): model for model in found if model is not None}.values():
             # The newer name, of transformers 5.23; the older one warns there, and goes with release 6.
             enable = (
                 getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
             )
-            enable(gradient_checkpointing_kwargs, **kwargs)
+            enable(activation_checkpointing_kwargs, **kwargs)
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Older name of `activation_checkpointing_enable`."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
 
     def clear_placement_cache(self) -> None:
         """Forget what was prepared for the place the model was in."""
@@ -572,6 +583,7 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
     def _card(self, path: str, model_name: str | None, train_datasets: list[str] | None) -> str | None:
         """Text of the model card; None if it could not be written."""
         from sentence_transformers.model_card.card import generate_model_card
+        from sentence_transformers.model_card.model_facts import best_effort
 
         data = self.model_card_data
         if model_name and not data.model_name:
@@ -581,7 +593,7 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
         if train_datasets:
             data.train_datasets = data.train_datasets or data.validate_datasets(train_datasets)
         del path
-        return generate_model_card(self)
+        return best_effort(generate_model_card, self)
 
     def push_to_hub(
         self,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sentence_transformers.losses.base import EmbeddingLoss, LossPart, LossWrapper, added_up, total
+from sentence_transformers.losses.base import LossPart, LossWrapper, added_up, total
 from sentence_transformers.losses.features import Features, unwrapped
 from sentence_transformers.losses.functional import divergence
 from sentence_transformers.losses.matryoshka import MatryoshkaLoss
@@ -104,7 +104,9 @@ class AdaptiveLayerLoss(LossWrapper):
                 f"{', '.join(map(repr, LAYER_WEIGHTS))}."
             )
         if any(isinstance(part, AdaptiveLayerLoss) for part in loss.modules()):
-            raise ValueError("The inner loss has an AdaptiveLayerLoss in it, and layers can be chosen only once.")
+            raise ValueError(
+                "The inner loss has an AdaptiveLayerLoss in it, and layers can be chosen only once."
+            )
         self.n_layers_per_step = n_layers_per_step
         self.last_layer_weight = last_layer_weight
         self.prior_layers_weight = prior_layers_weight

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sentence_transformers.losses.base import EmbeddingLoss, LossPart, added_up, total
-from sentence_transformers.losses.features import Features, Piece, cut
+from sentence_transformers.losses.features import Features, Piece, check_limits, cut
 from sentence_transformers.tensors.embeddings import Embeddings
 from sentence_transformers.tensors.randomness import RandomState
 
@@ -49,12 +49,7 @@ class CachedLossMixin:
         Raises:
             ValueError: If a number is less than 1.
         """
-        for name, limit in (
-            ("mini_batch_size", mini_batch_size),
-            ("mini_batch_num_tokens", mini_batch_num_tokens),
-        ):
-            if limit is not None and limit < 1:
-                raise ValueError(f"{name}={limit} embeds nothing. Pass 1 or more.")
+        check_limits(mini_batch_size, mini_batch_num_tokens)
         self.mini_batch_size = mini_batch_size
         self.mini_batch_num_tokens = mini_batch_num_tokens
         self.show_progress_bar = show_progress_bar

@@ -99,7 +99,9 @@ class DenoisingAutoEncoderLoss(EmbeddingLoss):
 
     def retokenize(self, sentence_features: Features) -> Features:
         """`input_ids` and `attention_mask` for the decoder, of the texts that the encoder's tokens spell."""
-        positions = getattr(self.decoder.config, "max_position_embeddings", self.tokenizer_decoder.model_max_length)
+        positions = getattr(
+            self.decoder.config, "max_position_embeddings", self.tokenizer_decoder.model_max_length
+        )
         tokens = self.tokenizer_decoder(
             texts_of(self.tokenizer_encoder, sentence_features),
             padding=True,
@@ -180,7 +182,9 @@ def decoder_like(transformer: Any) -> Any:
     with quiet():
         if transformer.name_or_path:
             try:
-                decoder = transformers.AutoModelForCausalLM.from_pretrained(transformer.name_or_path, **options)
+                decoder = transformers.AutoModelForCausalLM.from_pretrained(
+                    transformer.name_or_path, **options
+                )
             except OSError:  # the folder has gone, or there is no network
                 decoder = transformers.AutoModelForCausalLM.from_config(**options)
         else:

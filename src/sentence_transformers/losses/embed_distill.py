@@ -43,7 +43,9 @@ class EmbedDistillLoss(EmbeddingLoss):
 
     labels: ClassVar[str] = "target"
 
-    def __init__(self, model: Any, distance_metric: str = "cosine", projection_dim: int | None = None) -> None:
+    def __init__(
+        self, model: Any, distance_metric: str = "cosine", projection_dim: int | None = None
+    ) -> None:
         super().__init__(model)
         if distance_metric not in DISTANCES:
             raise ValueError(

@@ -255,9 +255,7 @@ def cut(
     Raises:
         ValueError: If a limit is less than 1.
     """
-    for name, limit in (("mini_batch_size", max_rows), ("mini_batch_num_tokens", max_tokens)):
-        if limit is not None and limit < 1:
-            raise ValueError(f"{name}={limit} embeds nothing. Pass 1 or more, or None for no such limit.")
+    check_limits(max_rows, max_tokens)
     for group in joinable(models, columns):
         model, features = models[group[0]], join([columns[number] for number in group])
         if not can_slice(features):
@@ -286,3 +284,10 @@ def runs_within(
             count = len(order) if max_rows is None else max_rows
         yield order[start : start + count]
         start += count
+
+
+def check_limits(max_rows: int | None, max_tokens: int | None) -> None:
+    """Stop if a piece could hold nothing."""
+    for name, limit in (("mini_batch_size", max_rows), ("mini_batch_num_tokens", max_tokens)):
+        if limit is not None and limit < 1:
+            raise ValueError(f"{name}={limit} embeds nothing. Pass 1 or more.")

@@ -77,7 +77,9 @@ class GlobalOrthogonalRegularizationLoss(EmbeddingLoss):
         for (name, weight), values in zip(weights.items(), zip(*moments)):
             if weight:
                 stacked = torch.stack(values)
-                yield LossPart(name, weight * (stacked.sum() if self.aggregation == "sum" else stacked.mean()))
+                yield LossPart(
+                    name, weight * (stacked.sum() if self.aggregation == "sum" else stacked.mean())
+                )
 
     def get_config_dict(self) -> dict[str, Any]:
         """Settings for the model card."""

@@ -32,9 +32,7 @@ class MarginMSELoss(EmbeddingLoss):
     min_columns: ClassVar[int] = 3
     labels: ClassVar[str] = "target"
 
-    def __init__(
-        self, model: Any, similarity_fct: Callable[[Any, Any], Tensor] = pairwise_dot_score
-    ) -> None:
+    def __init__(self, model: Any, similarity_fct: Callable[[Any, Any], Tensor] = pairwise_dot_score) -> None:
         super().__init__(model)
         self.similarity_fct = similarity_fct
 

@@ -17,6 +17,7 @@ from sentence_transformers.losses.base import EmbeddingLoss, LossPart
 from sentence_transformers.losses.cached import CachedLossMixin
 from sentence_transformers.losses.functional import info_nce
 from sentence_transformers.losses.scores import score
+from sentence_transformers.storage.importing import similarity_fct_name
 from sentence_transformers.tensors.embeddings import Embeddings
 from sentence_transformers.tensors.similarity import cos_sim
 
@@ -165,7 +166,7 @@ class MultipleNegativesRankingLoss(EmbeddingLoss):
         }
         return {
             "scale": self.scale,
-            "similarity_fct": getattr(self.similarity_fct, "__name__", type(self.similarity_fct).__name__),
+            "similarity_fct": similarity_fct_name(self.similarity_fct),
             **(caching if self.is_cached else {}),
             "gather_across_devices": self.gather_across_devices,
             "directions": self.directions,

@@ -1,14 +1,18 @@
-"""Replay random numbers: the same dropout masks in a second forward as in the first.
+"""Replay random numbers: the same dropout masks in a second forward, the same order of data in a resumed training.
 
-Gradient caching embeds every input twice, and the two must agree. Nothing here knows about models.
+Gradient caching embeds every input twice, and the two must agree: that is torch's randomness alone. The order
+of data may come from Python, numpy or torch. Nothing here knows about models.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,3 +62,37 @@ def write_state(device: torch.device, state: Tensor) -> None:
     """Put an accelerator's generator into a state."""
     module: Any = getattr(torch, device.type)
     module.set_rng_state(state) if device.type == "mps" else module.set_rng_state(state, device)
+
+
+def global_state() -> dict[str, Any]:
+    """The state of the global generators of Python, numpy and torch, in plain values that `torch.save` takes."""
+    name, keys, *rest = np.random.get_state()
+    state = {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.array(keys, dtype=np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_global_state(state: Mapping[str, Any]) -> None:
+    """Put the global generators into a state that `global_state` gave."""
+    name, keys, *rest = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    # A checkpoint may have been written on a machine with another number of devices.
+    if torch.cuda.is_available() and len(state.get("cuda", ())) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def global_state_kept() -> Iterator[None]:
+    """After the block, random numbers go on as if it had drawn none."""
+    state = global_state()
+    try:
+        yield
+    finally:
+        set_global_state(state)

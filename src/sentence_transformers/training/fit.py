@@ -1,26 +1,35 @@
 """The older way to train: `model.fit` with data loaders of `InputExample`.
 
-A plain loop over steps, each of which takes one batch from every objective in turn. It writes models and
-checkpoints through the model's own `save`, and scores through an evaluator that is handed in. The way to
-train that is developed further is the trainer; nothing here knows about it.
+`fit` hands its arguments to the trainer, which takes one step for each batch. `old_fit` is the plain loop that
+came before, and needs no package beside torch. What they share stands here and in the files beside this one:
+`objectives.py` reads the loaders, `evaluator_scores.py` the evaluators.
 """
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
+
+from sentence_transformers.storage.environment import is_accelerate_available
+from sentence_transformers.training.columns import stack_labels
+from sentence_transformers.training.evaluator_scores import gain, run_evaluator, score_in
+from sentence_transformers.training.objectives import (
+    EndlessBatches,
+    ObjectiveBatches,
+    batches_in_an_epoch,
+    collating,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers.inputs.example import InputExample
@@ -36,6 +45,7 @@ class FitMixin:
     """
 
     best_score: float = -math.inf
+    """The best score of the last training; with its sign turned where less is better."""
 
     def fit(
         self,
@@ -60,23 +70,24 @@ class FitMixin:
         checkpoint_save_total_limit: int = 0,
         resume_from_checkpoint: bool | str = False,
     ) -> None:
-        """Train the model.
+        """Train the model with the trainer.
 
-        Each step takes one batch of every objective, in the order given, and updates the weights after each.
-        A loader that runs out starts again.
+        A step is one batch of one objective; the objectives take turns. Their loaders say what a batch is and in
+        which order batches come. A loader that runs out starts again, and one that does not goes on in the next
+        epoch.
 
         Args:
-            train_objectives: Pairs of a data loader of `InputExample` and the loss for its batches. The loss
-                is called as `loss(columns, labels)` and returns a scalar, or scalars by name that are added
-                up.
-            evaluator: Called as `evaluator(model, output_path=…, epoch=…, steps=…)` after each epoch (steps
-                is -1 then) and every `evaluation_steps` steps. Returns a score, or metrics by name, of which
-                its `primary_metric` is the score.
+            train_objectives: Pairs of a data loader and the loss for its batches. The loader gives lists of
+                `InputExample`, or, with a collate function of its own, the features of each column and the
+                labels. The loss is called as `loss(columns, labels)` and returns a scalar, or scalars by name
+                that are added up.
+            evaluator: Called as `evaluator(model, output_path=…, epoch=…, steps=…)`, see `callback`. Returns a
+                score, or metrics by name, of which its `primary_metric` is the score.
             epochs: Passes over the data.
-            steps_per_epoch: Steps in an epoch; None or 0 for the length of the shortest loader.
+            steps_per_epoch: Batches taken from each loader in an epoch; None or 0 for the length of the shortest.
             scheduler: How the learning rate goes, see `RATE_SHAPES`; upper and lower case are alike.
             warmup_steps: Steps over which the learning rate rises from 0, in the shapes with a warm-up.
-            optimizer_class: Makes the optimizer; each objective has its own.
+            optimizer_class: Makes the optimizer.
             optimizer_params: Arguments of `optimizer_class`.
             weight_decay: Decay of the weights; biases and the gains of norms have none.
             evaluation_steps: Steps between evaluations; 0 evaluates after each epoch only.
@@ -85,44 +96,71 @@ class FitMixin:
                 model is saved at the end.
             max_grad_norm: The gradient's norm is cut to this value.
             use_amp: Compute in mixed precision.
-            callback: Called as `callback(score, epoch, steps)` after each evaluation.
+            callback: Called as `callback(score, epoch, steps)` after each evaluation. The epoch is the part of
+                the passes that is done, such as 1.5, and the steps are those since the beginning.
             show_progress_bar: Show how far training is.
-            checkpoint_path: Folder for checkpoints: the model, in a folder named by the step.
+            checkpoint_path: Folder for checkpoints, each in a folder `checkpoint-<steps>`.
             checkpoint_save_steps: Steps between checkpoints; 0 saves one at the end only.
             checkpoint_save_total_limit: How many checkpoints are kept, the oldest going first; 0 keeps all.
-            resume_from_checkpoint: Not supported yet; leave it False.
+            resume_from_checkpoint: A checkpoint that training goes on from, or True for the last one in
+                `checkpoint_path`. Data goes on in the order it had, as far as the loader draws that when it is
+                started; give the same objectives and arguments as before.
 
         Raises:
-            NotImplementedError: If asked to resume.
-            ValueError: If the scheduler has an unknown name, or there is nothing to train on.
+            ImportError: Without the packages of the extra `train`.
+            ValueError: If the scheduler has an unknown name, or there is nothing to train on or to resume from.
         """
-        if resume_from_checkpoint:
-            raise NotImplementedError(
-                f"resume_from_checkpoint={resume_from_checkpoint!r}: checkpoints of fit hold the model, "
-                "not the state of the training. Load the checkpoint as a model and fit it, or train with "
-                "SentenceTransformerTrainer, which can resume."
+        if not is_accelerate_available():
+            raise ImportError(
+                'fit trains with the package accelerate: pip install "sentence-transformers[train]". Without it, '
+                "old_fit takes the same arguments."
             )
-        self.old_fit(
-            train_objectives=train_objectives,
-            evaluator=evaluator,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            scheduler=scheduler,
-            warmup_steps=warmup_steps,
-            optimizer_class=optimizer_class,
-            optimizer_params=optimizer_params,
-            weight_decay=weight_decay,
-            evaluation_steps=evaluation_steps,
-            output_path=output_path,
-            save_best_model=save_best_model,
-            max_grad_norm=max_grad_norm,
-            use_amp=use_amp,
-            callback=callback,
-            show_progress_bar=show_progress_bar,
-            checkpoint_path=checkpoint_path,
-            checkpoint_save_steps=checkpoint_save_steps,
-            checkpoint_save_total_limit=checkpoint_save_total_limit,
-        )
+        from sentence_transformers.training.fit_callbacks import SaveModelCallback
+        from sentence_transformers.training.fit_trainer import FitTrainer, checkpoint_to_resume, fit_arguments
+
+        objectives = list(train_objectives)
+        rounds = batches_in_an_epoch([loader for loader, _ in objectives], steps_per_epoch)
+        loss_by_name = {f"objective_{number}": loss for number, (_, loss) in enumerate(objectives, 1)}
+        loaders = dict(zip(loss_by_name, [loader for loader, _ in objectives], strict=True))
+        batches = ObjectiveBatches(loaders, self.smart_batching_collate, rounds=rounds)
+        all_steps = epochs * len(batches)
+        checkpoint = checkpoint_to_resume(resume_from_checkpoint, checkpoint_path)
+        saver = SaveModelCallback(output_path, evaluator, save_best_model)
+        with (
+            tempfile.TemporaryDirectory() as nowhere,
+            collating(loaders.values(), self.smart_batching_collate),
+        ):
+            arguments = fit_arguments(
+                torch.device(self.device),  # type: ignore[attr-defined]
+                output_dir=nowhere if checkpoint_path is None else checkpoint_path,
+                save_steps=0 if checkpoint_path is None else (checkpoint_save_steps or all_steps),
+                save_total_limit=checkpoint_save_total_limit,
+                epochs=epochs,
+                max_grad_norm=max_grad_norm,
+                use_amp=use_amp,
+                show_progress_bar=show_progress_bar,
+            )
+            trainer = FitTrainer(
+                self,
+                arguments,
+                loss=loss_by_name,
+                batches=batches,
+                evaluator=evaluator,
+                evaluation_steps=evaluation_steps,
+                saver=saver,
+                callback=callback,
+            )
+            trainer.optimizer = optimizer_class(
+                parameter_groups(nn.ModuleList([self, *trainer.losses()]), weight_decay),  # type: ignore[list-item]
+                **optimizer_params,
+            )
+            trainer.lr_scheduler = self._get_scheduler(
+                trainer.optimizer, scheduler=scheduler, warmup_steps=warmup_steps, t_total=all_steps
+            )
+            if checkpoint is not None:
+                trainer.go_on_from(checkpoint)
+            trainer.train(resume_from_checkpoint=checkpoint)
+        self.best_score = saver.best_score
 
     def old_fit(
         self,
@@ -146,13 +184,15 @@ class FitMixin:
         checkpoint_save_steps: int = 500,
         checkpoint_save_total_limit: int = 0,
     ) -> None:
-        """Train the model with a plain loop; arguments as in `fit`."""
+        """Train the model with a plain loop.
+
+        Arguments as in `fit`, but a step takes one batch of every objective, each of which has an optimizer of
+        its own. So `warmup_steps`, `evaluation_steps` and `checkpoint_save_steps` count such steps. The evaluator
+        and `callback` are given the number of the epoch, from 0, and the steps in it, -1 at its end. Checkpoints
+        hold the model only, in a folder named by the step.
+        """
         objectives = list(train_objectives)
-        if not objectives:
-            raise ValueError("train_objectives is empty: pass at least one pair of a data loader and a loss.")
-        steps_per_epoch = steps_per_epoch or min(len(loader) for loader, _ in objectives)
-        if steps_per_epoch == 0:
-            raise ValueError("A data loader of train_objectives has no batch. Is its data set empty?")
+        steps_per_epoch = batches_in_an_epoch([loader for loader, _ in objectives], steps_per_epoch)
 
         device = torch.device(self.device)  # type: ignore[attr-defined]
         self.to(device)  # type: ignore[attr-defined]
@@ -175,12 +215,12 @@ class FitMixin:
         self.best_score = -math.inf
         global_step = 0
         with collating([loader for loader, _ in objectives], self.smart_batching_collate):
-            batches = [endless(loader) for loader, _ in objectives]
+            streams = [EndlessBatches(loader, self.smart_batching_collate) for loader, _ in objectives]
             for epoch in tqdm(range(epochs), desc="Epoch", disable=not show_progress_bar):
                 set_training(losses)
                 for step in tqdm(range(steps_per_epoch), desc="Iteration", disable=not show_progress_bar):
                     for loss, optimizer, rate, stream in zip(
-                        losses, optimizers, schedulers, batches, strict=True
+                        losses, optimizers, schedulers, streams, strict=True
                     ):
                         columns, labels = next(stream)
                         with torch.autocast(device.type, enabled=use_amp):
@@ -230,7 +270,7 @@ class FitMixin:
             )
         columns = zip(*(example.texts or () for example in batch))
         features = [self.tokenize(list(column)) for column in columns]  # type: ignore[attr-defined]
-        return features, stacked_labels([example.label for example in batch])
+        return features, stack_labels([example.label for example in batch])
 
     @staticmethod
     def _get_scheduler(optimizer: Optimizer, scheduler: str, warmup_steps: int, t_total: int) -> LambdaLR:
@@ -252,20 +292,12 @@ class FitMixin:
         """Evaluate, tell the callback, and save the model if it is the best so far."""
         if evaluator is None:
             return
-        folder = None
-        if output_path is not None:
-            folder = Path(output_path) / "eval"
-            folder.mkdir(parents=True, exist_ok=True)
-        result = evaluator(
-            self, output_path=None if folder is None else str(folder), epoch=epoch, steps=steps
-        )
-        score = result[evaluator.primary_metric] if isinstance(result, Mapping) else result
+        metrics = run_evaluator(evaluator, self, output_path, epoch, steps)
+        score = score_in(metrics, evaluator)
         if callback is not None:
             callback(score, epoch, steps)
-        # Stored with its sign turned where less is better, so that the best is always the largest.
-        gain = score if getattr(evaluator, "greater_is_better", True) else -score
-        if gain > self.best_score:
-            self.best_score = gain
+        if gain(score, evaluator) > self.best_score:
+            self.best_score = gain(score, evaluator)
             if save_best_model and output_path is not None:
                 self.save(output_path)  # type: ignore[attr-defined]
 
@@ -318,30 +350,6 @@ def parameter_groups(loss: nn.Module, weight_decay: float) -> list[dict[str, Any
     ]
 
 
-@contextmanager
-def collating(loaders: list[DataLoader], collate: Callable[[list[Any]], Any]) -> Iterator[None]:
-    """Let the loaders build their batches with `collate`, and give them back as they were."""
-    before = [(loader, loader.collate_fn) for loader in loaders]
-    try:
-        for loader in loaders:
-            loader.collate_fn = collate
-        yield
-    finally:
-        for loader, own in before:
-            loader.collate_fn = own
-
-
-def endless(loader: DataLoader) -> Iterator[Any]:
-    """Batches of the loader, starting again whenever it runs out."""
-    while True:
-        empty = True
-        for batch in loader:
-            empty = False
-            yield batch
-        if empty:
-            raise ValueError("A data loader of train_objectives gave no batch. Is its data set empty?")
-
-
 def set_training(losses: list[nn.Module]) -> None:
     """Back to training mode, which an evaluator leaves, and with no gradient left over from it."""
     for loss in losses:
@@ -358,11 +366,3 @@ def moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, Mapping):
         return {name: moved(entry, device) for name, entry in value.items()}
     return value.to(device) if isinstance(value, Tensor) else value
-
-
-def stacked_labels(labels: list[Any]) -> Tensor:
-    """Labels of a batch as one tensor."""
-    if isinstance(labels[0], Tensor):
-        return torch.stack(labels)
-    stacked = torch.from_numpy(np.asarray(labels))
-    return stacked.float() if stacked.is_floating_point() else stacked.long()

@@ -6,6 +6,8 @@ here computes a loss.
 
 from __future__ import annotations
 
+import logging
+import pickle
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from sentence_transformers.tensors.distributed import get_world_size, is_dist_initialized
+
+logger = logging.getLogger(__name__)
 
 LOSS_FILE = "loss.safetensors"
 """Parameters of the losses in a checkpoint, where they have any."""
@@ -73,9 +77,15 @@ def own_parameters(loss: nn.Module, model: nn.Module) -> dict[str, nn.Parameter]
 
 
 def synchronise(loss: nn.Module, model: nn.Module) -> None:
-    """Average the gradients of the loss's own parameters over all processes; those of the model are already."""
+    """Let the loss's own parameters start and stay equal in all processes, as those of the model do.
+
+    They get the values of the first process, and gradients averaged over all.
+    """
     if not is_dist_initialized() or get_world_size() == 1:
         return
+    with torch.no_grad():
+        for parameter in own_parameters(loss, model).values():
+            torch.distributed.broadcast(parameter, src=0)
 
     def average(gradient: Tensor) -> Tensor:
         total = gradient.clone()
@@ -176,6 +186,21 @@ def load_own_parameters(losses: Any, folder: Path) -> None:
         for key, parameter in saved_state(losses).items():
             if key in saved:
                 parameter.copy_(saved[key])
+
+
+def save_arguments(args: Any, folder: Path) -> None:
+    """Write the training arguments beside the model, as transformers does, if they can be written."""
+    path = folder / "training_args.bin"
+    try:
+        torch.save(args, path)
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        path.unlink(missing_ok=True)
+        logger.warning(
+            "%s is not written: %s. A sampler or another argument that is a function can be kept if it is defined "
+            "at the top of a module.",
+            path,
+            error,
+        )
 
 
 def load_weights(model: Any, folder: str) -> None:

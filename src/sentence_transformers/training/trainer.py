@@ -7,7 +7,6 @@ collator beside this file; `loss_wiring.py` connects losses with what training w
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -19,12 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, IterableDataset
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from sentence_transformers.arguments import accepts_older_names
 from sentence_transformers.evaluation.sequential import SequentialEvaluator
 from sentence_transformers.model_card.callbacks import BaseModelCardCallback
+from sentence_transformers.model_card.model_facts import best_effort
 from sentence_transformers.storage.progress_logging import disable_logging
 from sentence_transformers.training import loss_wiring
 from sentence_transformers.training.arguments import BaseTrainingArguments
@@ -111,13 +111,10 @@ class BaseTrainer(Trainer):
         self._loss_makers: Any = loss
         self._component_sums: dict[str, Tensor] = {}
         self._component_counts: dict[str, int] = {}
-        known_model = model if model is not None else model_init_once(model_init)
-        first_model = known_model
-        if processing_class is None:
-            processing_class = best_processing_class(first_model)
-        if data_collator is None:
-            data_collator = self.get_data_collator(first_model, args, processing_class)
-        self.valid_label_columns = list(getattr(data_collator, "valid_label_columns", LABEL_COLUMNS))
+        self._collator_is_ours = data_collator is None
+        self._tokenizer_is_ours = processing_class is None
+        if self._tokenizer_is_ours and model is not None:
+            processing_class = best_processing_class(model)
         for name in ("prompts", "router_mapping"):
             for dataset in (train_dataset, eval_dataset):
                 if dataset is not None:
@@ -127,7 +124,7 @@ class BaseTrainer(Trainer):
         # Made before the trainer's own state is: arguments reset that of accelerate.
         usual_values = self.arguments_class(output_dir="unused").to_dict()
         super().__init__(
-            model=None if model_init is not None else model,
+            model=model,
             args=args,
             data_collator=data_collator,
             train_dataset=train_dataset,
@@ -146,13 +143,30 @@ class BaseTrainer(Trainer):
         # A model's forward takes any argument, which transformers mistakes for one that divides the loss itself.
         self.model_accepts_loss_kwargs = False
         self.can_return_loss = True
-        if not hasattr(self, "loss"):
-            self.loss = self._made_losses(self.model)
+        self._adopt(self.model)
+        self.valid_label_columns = list(getattr(self.data_collator, "valid_label_columns", LABEL_COLUMNS))
         for dataset in (train_dataset, eval_dataset):
             self._check_datasets(dataset)
         self.train_dataset = self.preprocess_dataset(train_dataset)
         self.eval_dataset = self.preprocess_dataset(eval_dataset)
+        self.add_callback(ForgetGradients(self.losses))
         self.add_model_card_callback(usual_values)
+
+    def call_model_init(self, trial: Any = None) -> Any:
+        """Make a model, for a trial of a search where there is one, and what belongs to it: losses, batches."""
+        model = super().call_model_init(trial)
+        if hasattr(self, "loss"):  # not the first one, which `__init__` adopts when it knows everything
+            self._adopt(model)
+            self._introduce_card(model)
+        return model
+
+    def _adopt(self, model: Any) -> None:
+        """Make the losses for a model, and let batches be made as it makes them."""
+        if self._tokenizer_is_ours:
+            self.processing_class = self.callback_handler.processing_class = best_processing_class(model)
+        if self._collator_is_ours:
+            self.data_collator = self.get_data_collator(model, self.args, self.processing_class)
+        self.loss = self._made_losses(model)
 
     # -- losses ------------------------------------------------------------------------------------------
 
@@ -179,12 +193,6 @@ class BaseTrainer(Trainer):
         loss = loss.to(self.args.device)
         loss_wiring.synchronise(loss, model)
         return loss
-
-    def call_model_init(self, trial: Any = None) -> Any:
-        """Make a model, for a trial of a search where there is one, and losses for it."""
-        model = super().call_model_init(trial)
-        self.loss = self._made_losses(model)
-        return model
 
     def losses(self) -> list[nn.Module]:
         """All losses."""
@@ -605,7 +613,7 @@ class BaseTrainer(Trainer):
         else:
             model.save_pretrained(folder)
         loss_wiring.save_own_parameters(self.loss, Path(folder))
-        torch.save(self.args, os.path.join(folder, "training_args.bin"))
+        loss_wiring.save_arguments(self.args, Path(folder))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         target = self.model if model is None else self.accelerator.unwrap_model(model)
@@ -628,8 +636,10 @@ class BaseTrainer(Trainer):
         if self.is_world_process_zero():
             from sentence_transformers.model_card.card import generate_model_card
 
-            text = generate_model_card(self.model)
-            Path(self.args.output_dir, "README.md").write_text(text, encoding="utf-8")
+            text = best_effort(generate_model_card, self.model)
+            if text is not None:
+                Path(self.args.output_dir).mkdir(parents=True, exist_ok=True)
+                Path(self.args.output_dir, "README.md").write_text(text, encoding="utf-8")
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Let the model's card note how it is trained.
@@ -637,9 +647,29 @@ class BaseTrainer(Trainer):
         Args:
             default_args_dict: All arguments with their default values.
         """
-        callback = self.card_callback_class(default_args_dict)
-        self.add_callback(callback)
-        callback.on_init_end(self.args, self.state, self.control, model=self.model, trainer=self)
+        self._card_callback = self.card_callback_class(default_args_dict)
+        self.add_callback(self._card_callback)
+        self._introduce_card(self.model)
+
+    def _introduce_card(self, model: Any) -> None:
+        """Let the card of a model know this trainer."""
+        self._card_callback.on_init_end(self.args, self.state, self.control, model=model, trainer=self)
+
+
+class ForgetGradients(TrainerCallback):
+    """Forgets the gradients of the losses' own parameters before each step; transformers forgets the model's.
+
+    Args:
+        losses: Gives the losses.
+    """
+
+    def __init__(self, losses: Callable[[], list[nn.Module]]) -> None:
+        self.losses = losses
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        for loss in self.losses():
+            for parameter in loss_wiring.own_parameters(loss, model).values():
+                parameter.grad = None
 
 
 class Nothing(torch.utils.data.Dataset):
@@ -679,8 +709,3 @@ def best_processing_class(model: Any) -> Any:
         return model.tokenizer
     except AttributeError:
         return None
-
-
-def model_init_once(model_init: Any) -> Any:
-    """A model to read settings from; the trainer makes its own with the right seed."""
-    return model_init() if not inspect.signature(model_init).parameters else model_init(None)

@@ -29,6 +29,7 @@ from sentence_transformers.inputs.routed import split_routes
 from sentence_transformers.inputs.rows import TokenRows
 from sentence_transformers.inputs.tokens import read_token_ids
 from sentence_transformers.modules.base import RowInputModule, locate
+from sentence_transformers.modules.transformer import unpadding
 from sentence_transformers.modules.transformer.architectures import (
     ENCODERS_OF_PAIRS,
     PACKABLE,
@@ -40,7 +41,6 @@ from sentence_transformers.modules.transformer.architectures import (
 from sentence_transformers.modules.transformer.light_tokenizer import LightTokenizer, open_light
 from sentence_transformers.modules.transformer.light_tokenizer import grown as grown_tokenizer
 from sentence_transformers.modules.transformer.settings import read_settings
-from sentence_transformers.modules.transformer import unpadding
 from sentence_transformers.modules.transformer.text import (
     UNLIMITED,
     TextTokenizer,
@@ -345,8 +345,10 @@ class Transformer(RowInputModule):
         if not (self._model.training or torch.is_grad_enabled()):
             return False  # the engine packs rows itself, and other callers get what transformers gives
         # A layer that is computed again in the backward pass does not find the rows it was computed for.
-        return self.can_pack and self._adopts_packing and not (
-            self._model.training and recomputes(self.auto_model)
+        return (
+            self.can_pack
+            and self._adopts_packing
+            and not (self._model.training and recomputes(self.auto_model))
         )
 
     @property
