@@ -25,11 +25,6 @@ def distance(a: Any, b: Any) -> Any:
     return -(a[:, None] - b[None]).abs().sum(dim=-1)
 
 
-def rounded(a: Any, b: Any) -> Any:
-    """Cosines, (Q, N), of vectors of length one, so coarse that many documents score the same."""
-    return (a @ b.T * 4).round()
-
-
 def evaluation_cases(model: Any) -> list[tuple[str, dict[str, Any]]]:
     """Name of an evaluator's class, and its arguments; the model stands in for a teacher."""
     text = (DATA / "medquad-sample.txt").read_text(encoding="utf-8")
@@ -136,7 +131,6 @@ def evaluation_cases(model: Any) -> list[tuple[str, dict[str, Any]]]:
                 "truncate_dim": 16,
             },
         ),
-        ("RerankingEvaluator", {"samples": samples, "similarity_fct": rounded}),
         ("ParaphraseMiningEvaluator", {**mining, "name": "dev"}),
         (
             "ParaphraseMiningEvaluator",

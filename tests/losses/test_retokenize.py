@@ -6,12 +6,12 @@ import copy
 
 import pytest
 import torch
+from sentence_transformers.sentence_transformer.modules.tokenizer import WhitespaceTokenizer
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.losses.features import token_rows
 from sentence_transformers.losses.retokenize import reads_the_same, retokenized, texts_of
 from sentence_transformers.models import Pooling, StaticEmbedding, Transformer, WordEmbeddings
-from sentence_transformers.models.tokenizer import WhitespaceTokenizer
 from tiny import WIDTH, sample_texts, tiny_checkpoint, tiny_tokenizer
 
 TEXTS = [text[: 15 * (number + 1)] for number, text in enumerate(sample_texts()[:3])]
@@ -47,9 +47,11 @@ def test_the_ids_of_rows_are_those_of_one_text_after_the_other(folders):
 @pytest.mark.parametrize("family", ["roberta", "qwen3"])
 def test_texts_come_back_without_special_tokens(folders, family):
     model = model_of(folders[family])
-    known = [model.tokenizer.decode(model.tokenizer(text)["input_ids"], skip_special_tokens=True) for text in TEXTS]
+    known = [
+        model.tokenizer.decode(model.tokenizer(text)["input_ids"], skip_special_tokens=True) for text in TEXTS
+    ]
     assert texts_of(model.tokenizer, model.preprocess(TEXTS)) == known
-    assert all(word in known[2] for word in TEXTS[2].split()[:2])
+    assert all(word in known[2].lower() for word in TEXTS[2].lower().split()[:2])
 
 
 def test_models_of_one_tokenizer_read_the_same_as_long_as_the_other_reads_as_much(folders):
@@ -98,5 +100,5 @@ def test_a_tokenizer_that_cannot_spell_is_refused(folders):
     )
     other = SentenceTransformer(modules=[Transformer(folders["bert"]), Pooling(WIDTH)], device="cpu")
     assert not reads_the_same(model, other)
-    with pytest.raises(ValueError, match="WhitespaceTokenizer made features.*one that reads the same tokens"):
+    with pytest.raises(ValueError, match=r"WhitespaceTokenizer made features.*one that reads the same tokens"):
         retokenized(model, other, model.preprocess(["what causes asthma"]))

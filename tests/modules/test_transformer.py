@@ -218,13 +218,19 @@ def test_features_can_ask_for_the_output_of_every_layer(family, unpad, tmp_path)
     features = part.preprocess(TEXTS)
     assert part.computes_no_padding == (unpad is None)
     asked = part({**features, "output_hidden_states": True})
-    expected = tiny_model(family, num_hidden_layers=3, layer_types=None)(**features, output_hidden_states=True)
+    expected = tiny_model(family, num_hidden_layers=3, layer_types=None)(
+        **features, output_hidden_states=True
+    )
     assert len(asked["all_layer_embeddings"]) == len(expected.hidden_states) == 4
     mask = features["attention_mask"].bool()
     for layer, known in zip(asked["all_layer_embeddings"], expected.hidden_states):
         torch.testing.assert_close(layer[mask], known[mask], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(asked["token_embeddings"], asked["all_layer_embeddings"][-1])
     assert "all_layer_embeddings" not in part(features)
+    # What collects the layers does not stay on the model, and comes back when asked for again.
+    assert part.computes_no_padding == (unpad is None)
+    copied = pickle.loads(pickle.dumps(part))
+    assert len(copied({**features, "output_hidden_states": True})["all_layer_embeddings"]) == 4
 
 
 def test_other_tasks_load_another_head(folder):

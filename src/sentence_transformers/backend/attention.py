@@ -210,18 +210,23 @@ def _with_gradient(
         if bias is not None:
             corner = bias[:, :, :longest, :longest]
             mask = corner if mask is None else mask + corner
-        states = [part.transpose(1, 2) for part in batch]  # (rows, H, longest, D)
+        rows_of = [part.transpose(1, 2) for part in batch]  # (rows, H, longest, D)
         if longest <= SHORT_ROW and query.device.type == "cpu":
-            attended = attention_written_out(*states, mask, size**-0.5 if scale is None else scale, dropout)
+            factor = size**-0.5 if scale is None else scale
+            attended = attention_written_out(
+                rows_of[0], rows_of[1], rows_of[2], mask, scale=factor, dropout=dropout
+            )
         else:
-            attended = F.scaled_dot_product_attention(*states, attn_mask=mask, dropout_p=dropout, scale=scale)
+            attended = F.scaled_dot_product_attention(
+                *rows_of, attn_mask=mask, dropout_p=dropout, scale=scale
+            )
         rows = attended.transpose(1, 2).flatten(0, 1)  # (rows × longest, H, D)
         outputs.append(rows if places is None else Gathered.apply(rows, places))
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None]
 
 
 def attention_written_out(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, dropout: float
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scale: float, dropout: float
 ) -> Tensor:
     """Attention as its formula has it; (B, H, T, D) each, and the result."""
     scores = torch.matmul(query * scale, key.transpose(-1, -2))

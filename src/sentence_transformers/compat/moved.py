@@ -295,6 +295,8 @@ TABLE: tuple[tuple[str, str, str], ...] = (
         "util util.distributed",
     ),
     ("tensors.distributed", "is_dist_initialized", "util util.environment"),
+    ("inference.ranks", "distributed_evaluation", "util util.distributed"),
+    ("training.id_columns", "resolve_ids", ". util util.dataset"),
     ("tensors.teacher_targets", "check_teacher_targets", "util util.misc"),
     # Environment
     (

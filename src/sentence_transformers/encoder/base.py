@@ -26,6 +26,7 @@ from sentence_transformers.encoder.loading import LoadedModel, load_model, read_
 from sentence_transformers.encoder.saving import installed_versions, publish, save_model
 from sentence_transformers.inference.memory import TokenBudget
 from sentence_transformers.inference.prompts import check_prompt_name
+from sentence_transformers.inference.ranks import Ranks
 from sentence_transformers.inference.tokens import RawSource, RowSource, Source
 from sentence_transformers.inference.workers import Pool, start_pool, stop_pool
 from sentence_transformers.inputs.packing import PackedLayout
@@ -70,6 +71,8 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
     """
 
     model_type: str = "BaseModel"
+    _ranks: Ranks | None = None
+    """Processes of a distributed run that encode for this one, during an evaluation."""
     default_huggingface_organization: str | None = None
 
     @accepts_older_names(tokenizer_kwargs="processor_kwargs", use_auth_token="token")

@@ -87,8 +87,8 @@ class RankingEvaluator(EmbeddingEvaluator):
         self.score_functions: Mapping[str, Similarity] | None = None
         self.score_function_names: list[str] = []
         if score_functions:
-            self.score_functions = {name: score_functions[name] for name in sorted(score_functions)}
-            self.score_function_names = list(self.score_functions)
+            self.score_functions = dict(score_functions)
+            self.score_function_names = sorted(score_functions)
             self.csv_headers = ["epoch", "steps", *self.columns({}, self.score_function_names)]
             if main_score_function is not None and main_score_function not in self.score_functions:
                 raise ValueError(
@@ -115,7 +115,7 @@ class RankingEvaluator(EmbeddingEvaluator):
         main = self.main_score_function
         similarities = self.score_functions or (None if main is None else checked_similarities([main]))
         scorer = self.scorer(model, similarities)
-        self.score_function_names = scorer.names
+        self.score_function_names = sorted(scorer.names)
         return scorer
 
     def measurement(self, metrics: Mapping[str, float]) -> Measurement:

@@ -215,7 +215,8 @@ class SentenceTransformer(BaseModel, FitMixin):
         )
         if not len(items):
             return empty_result(options)
-        if pool is not None or isinstance(device, (list, tuple)):
+        is_shared = pool is None and self._ranks is not None and self._ranks.takes(items)
+        if is_shared or pool is not None or isinstance(device, (list, tuple)):
             result = self._encode_in_processes(items, options, text_prompt, pool, device, chunk_size, kwargs)
         else:
             result = self._encode_here(items, options, text_prompt, device, kwargs)
@@ -370,8 +371,9 @@ class SentenceTransformer(BaseModel, FitMixin):
         chunk_size: int | None,
         kwargs: dict[str, Any],
     ) -> Any:
-        """Encode in worker processes; started and ended here when no pool is given."""
-        started = self.start_multi_process_pool(list(devices)) if pool is None else None
+        """Encode in worker processes: of a pool, of a distributed run, or started and ended here."""
+        ranks = self._ranks if pool is None else None
+        started = self.start_multi_process_pool(list(devices)) if pool is None and ranks is None else None
         vectors = options.output_value == "sentence_embedding"
         sink: ArraySink | ListSink = ArraySink(len(items)) if vectors else ListSink(len(items))
 
@@ -386,6 +388,9 @@ class SentenceTransformer(BaseModel, FitMixin):
             "truncate_dim": options.truncate_dim,
             **kwargs,
         }
+        if ranks is not None:
+            ranks.run(items, work, put)
+            return self._collected(sink, options)
         try:
             with progress_bar(len(items), shown=wants_progress(options.show_progress_bar)) as bar:
                 run_in_pool(
@@ -394,6 +399,11 @@ class SentenceTransformer(BaseModel, FitMixin):
         finally:
             if started is not None and started["processes"]:
                 self.stop_multi_process_pool(started)
+        return self._collected(sink, options)
+
+    @staticmethod
+    def _collected(sink: ArraySink | ListSink, options: EncodeOptions) -> Any:
+        """What a sink holds, in the container that the next steps want."""
         if isinstance(sink, ListSink):
             return sink.items
         if options.convert_to_numpy or options.precision != "float32":
@@ -478,13 +488,14 @@ class SentenceTransformer(BaseModel, FitMixin):
     @staticmethod
     def _multi_process_worker(device: str, model: SentenceTransformer, inputs: Any, outputs: Any) -> None:
         model.to(device)
+        serve(model._encode_share, inputs, outputs)
 
-        def work(chunk: Sequence[Any], options: dict[str, Any]) -> Any:
-            if options.get("batch_size") is None:
-                options = {key: value for key, value in options.items() if key != "batch_size"}
-            return model.encode(chunk, device=device, show_progress_bar=False, **options)
-
-        serve(work, inputs, outputs)
+    def _encode_share(self, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
+        """Encode what another process has sent, where the model is."""
+        given = {
+            key: value for key, value in options.items() if not (key == "batch_size" and value is None)
+        }
+        return self.encode(inputs, device=str(self.device), show_progress_bar=False, **given)
 
     @staticmethod
     def _encode_multi_process_worker(*args: Any) -> None:

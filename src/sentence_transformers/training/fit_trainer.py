@@ -89,8 +89,13 @@ class FitTrainer(BaseTrainer):
         steps = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json")).global_step
         file = Path(checkpoint) / FIT_STATE
         known = torch.load(file, weights_only=True) if file.is_file() else {}
-        self.batches.resume(known.get("objectives", {}), steps=steps)
+        self.batches.resume(
+            known.get("objectives", {}), steps=steps, restore=lambda: super(FitTrainer, self)._load_rng_state(checkpoint)
+        )
         self.saver.best_score = known.get("best_score", -math.inf)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Nothing: the batches have the random state restored when it is time, before they draw a new order."""
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

@@ -43,7 +43,7 @@ class EndlessBatches:
         return self
 
     def __next__(self) -> tuple[list[dict[str, Any]], Tensor]:
-        batch = END if self._batches is None else next(self._batches, END)
+        batch: Any = END if self._batches is None else next(self._batches, END)
         if batch is END:
             self._start = self._random_state()
             self._given = 0
@@ -54,7 +54,7 @@ class EndlessBatches:
         self._given += 1
         if isinstance(batch, (list, tuple)) and batch and isinstance(batch[0], InputExample):
             return self.collate(list(batch))
-        columns, labels = batch  # type: ignore[misc]
+        columns, labels = batch
         return list(columns), labels
 
     def state(self) -> dict[str, Any]:
@@ -97,6 +97,7 @@ class ObjectiveBatches(IterableDataset):
         self.streams = {name: EndlessBatches(loader, collate) for name, loader in loader_by_name.items()}
         self.rounds = rounds
         self._already_trained_on = 0
+        self._restore: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return self.rounds * len(self.streams)
@@ -108,6 +109,9 @@ class ObjectiveBatches(IterableDataset):
             if number < skipped:
                 yield {}  # in the place of a batch that the trainer will drop
                 continue
+            if self._restore is not None:
+                self._restore()
+                self._restore = None
             name = names[number % len(names)]
             columns, labels = next(self.streams[name])
             yield {DATASET_NAME: name, "columns": columns, "label": labels}
@@ -116,14 +120,16 @@ class ObjectiveBatches(IterableDataset):
         """Where each loader is, for `resume`."""
         return {name: stream.state() for name, stream in self.streams.items()}
 
-    def resume(self, state: Mapping[str, Any], *, steps: int) -> None:
+    def resume(self, state: Mapping[str, Any], *, steps: int, restore: Callable[[], None]) -> None:
         """Go on where training stopped.
 
         Args:
             state: From `state`; empty to read the loaders from their beginning.
             steps: All steps that were trained. Those of the epoch at hand are given as empty batches.
+            restore: Called right before the first batch that is new: sets the random state there was then.
         """
         self._already_trained_on = steps % len(self)
+        self._restore = restore
         for name, stream in self.streams.items():
             if name in state:
                 stream.resume(state[name])

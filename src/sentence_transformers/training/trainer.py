@@ -23,6 +23,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from sentence_transformers.arguments import accepts_older_names
 from sentence_transformers.evaluation.sequential import SequentialEvaluator
+from sentence_transformers.inference.ranks import distributed_evaluation
 from sentence_transformers.model_card.callbacks import BaseModelCardCallback
 from sentence_transformers.model_card.model_facts import best_effort
 from sentence_transformers.storage.progress_logging import disable_logging
@@ -317,17 +318,31 @@ class BaseTrainer(Trainer):
             folder = os.path.join(self.args.output_dir, "eval")
             os.makedirs(folder, exist_ok=True)
         quiet = nullcontext() if self.is_local_process_zero() else disable_logging(logging.INFO)
+        # A model that is spread over the processes encodes in all of them at once, or not at all.
+        alone = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        metrics: dict[str, float] = {}
         try:
-            with quiet:
-                result = self.evaluator(
-                    self.model,
-                    output_path=folder,
-                    epoch=self.state.epoch or 0,
-                    steps=self.state.global_step,
-                )
+            with quiet, distributed_evaluation(self.model, enabled=alone) as evaluates:
+                if evaluates:
+                    result = self.evaluator(
+                        self.model,
+                        output_path=folder,
+                        epoch=self.state.epoch or 0,
+                        steps=self.state.global_step,
+                    )
+                    metrics = dict(result) if isinstance(result, Mapping) else {"evaluator": result}
         finally:
             self.model.train(was_training)
-        return dict(result) if isinstance(result, Mapping) else {"evaluator": result}
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            # The best step, and whether to stop early, are decided in every process.
+            [metrics, primary_metric] = broadcast_object_list(
+                [metrics, getattr(self.evaluator, "primary_metric", None)]
+            )
+            if primary_metric is not None:
+                self.evaluator.primary_metric = primary_metric
+        return metrics
 
     # -- batches -----------------------------------------------------------------------------------------
 

@@ -409,12 +409,15 @@ class Transformer(RowInputModule):
         if layout is not None:
             features[self.module_output_name] = self._forward_packed(features, layout, kwargs)[0]
             return features
-        if features.get("output_hidden_states"):
+        asks_for_layers = bool(features.get("output_hidden_states"))
+        if asks_for_layers:
             kwargs = {**kwargs, "output_hidden_states": True}
         if self.computes_no_padding and unpadding.applies_to(features, kwargs):
             tokens, *layers = self._forward_without_padding(features, kwargs)
         else:
             tokens, *layers = self._forward_padded(features, kwargs)
+        if asks_for_layers:
+            forget_capturing(self.auto_model)
         features[self.module_output_name] = tokens
         if layers:
             features["all_layer_embeddings"] = layers
@@ -589,6 +592,25 @@ def recomputes(model: Any) -> bool:
     """Whether layers are computed again in the backward pass, to save memory."""
     newer = getattr(model, "is_activation_checkpointing", None)  # transformers 5.23 warns about the other
     return bool(model.is_gradient_checkpointing if newer is None else newer)
+
+
+def forget_capturing(model: nn.Module) -> None:
+    """Take off what transformers hangs on a model, for good, to collect the output of its layers.
+
+    Left there, a model can neither be pickled nor compute packed rows (see `can_pack`). It comes back with
+    the next call that asks for layers; seen with transformers 5.23.
+    """
+    for part in native.every_module(model):
+        capturing = [
+            number
+            for number, hook in part._forward_hooks.items()
+            if getattr(hook, "__module__", None) == "transformers.utils.output_capturing"
+        ]
+        for number in capturing:
+            del part._forward_hooks[number]
+            part._forward_hooks_with_kwargs.pop(number, None)
+            part._forward_hooks_always_called.pop(number, None)
+        part.__dict__.pop("_output_capturing_hooks_installed", None)
 
 
 @lru_cache(maxsize=64)
