@@ -1,6 +1,7 @@
 """What every evaluator promises, whatever it measures.
 
-An evaluator joins by one row in `EVERY_EVALUATOR`: how it is built, and how with nothing to evaluate.
+An evaluator joins by one row in `EVERY_EVALUATOR`: how it is built, and how with nothing to evaluate. Only
+NanoBEIREvaluator, which loads its data itself and runs several others, is tested by its own.
 """
 
 from __future__ import annotations
@@ -104,6 +105,33 @@ EVERY_EVALUATOR = [
         "LabelAccuracyEvaluator",
         lambda model: {"dataloader": labelled(FIRST), "softmax_model": PairClassifier(model)},
         lambda model: {"dataloader": labelled([]), "softmax_model": PairClassifier(model)},
+    ),
+    Row(
+        "InformationRetrievalEvaluator",
+        lambda model: {
+            "queries": dict(enumerate(FIRST)),
+            "corpus": dict(enumerate(SECOND + THIRD)),
+            "relevant_docs": {number: {number, number + 6} for number in range(6)},
+        },
+        lambda model: {"queries": {}, "corpus": {}, "relevant_docs": {}},
+    ),
+    Row(
+        "RerankingEvaluator",
+        lambda model: {
+            "samples": [
+                {"query": query, "positive": SECOND[:number], "negative": THIRD[: 7 - number]}
+                for number, query in enumerate(FIRST, start=1)
+            ]
+        },
+        lambda model: {"samples": []},
+    ),
+    Row(
+        "ParaphraseMiningEvaluator",
+        lambda model: {
+            "sentences_map": {f"{number}": text for number, text in enumerate(FIRST + SECOND)},
+            "duplicates_list": [("0", "6"), ("1", "7"), ("1", "2")],
+        },
+        lambda model: {"sentences_map": {}, "duplicates_list": []},
     ),
     Row(
         "SequentialEvaluator",

@@ -100,5 +100,7 @@ def test_a_tokenizer_that_cannot_spell_is_refused(folders):
     )
     other = SentenceTransformer(modules=[Transformer(folders["bert"]), Pooling(WIDTH)], device="cpu")
     assert not reads_the_same(model, other)
-    with pytest.raises(ValueError, match=r"WhitespaceTokenizer made features.*one that reads the same tokens"):
+    with pytest.raises(
+        ValueError, match=r"WhitespaceTokenizer made features.*one that reads the same tokens"
+    ):
         retokenized(model, other, model.preprocess(["what causes asthma"]))

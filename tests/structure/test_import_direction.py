@@ -72,6 +72,8 @@ LIGHT = {
 SUBCLASSES: dict[str, set[str]] = {
     "model_card/callbacks.py": {"transformers"},
     "training/arguments.py": {"transformers"},
+    "training/fit_callbacks.py": {"transformers"},
+    "training/fit_trainer.py": {"transformers"},
     "training/trainer.py": {"transformers"},
 }
 """Files that only define subclasses of another package's classes, and are imported only for those."""

@@ -132,3 +132,14 @@ def test_they_are_read_from_a_command_line(tmp_path):
 def test_buffers_stay_as_they_are_between_the_runs_of_a_step(made):
     assert made().ddp_broadcast_buffers is False
     assert made(ddp_broadcast_buffers=True).ddp_broadcast_buffers is True
+
+
+def test_what_was_chosen_is_told_from_what_was_filled_in(made):
+    args = made(learning_rate=0.5, batch_sampler="no_duplicates", prompts={"a": "b"})
+    usual, current = args.usual_values(), args.to_dict()
+    assert usual.keys() == current.keys()
+    different = {name for name in current if current[name] != usual[name]}
+    assert different - {"output_dir", "use_cpu", "report_to"} == {"learning_rate", "batch_sampler", "prompts"}
+    assert usual["learning_rate"] == 5e-5
+    assert usual["batch_sampler"] == "batch_sampler"
+    assert json.dumps(usual)

@@ -129,6 +129,21 @@ def test_a_loss_of_another_program_is_asked_nothing():
     checked({"a": ["x"]}, None)
 
 
+def test_rows_that_change_when_they_are_read_count_as_they_are_then():
+    data = Dataset.from_dict({"number": [1, 2]})
+    data.set_transform(lambda rows: {"text": [str(number) for number in rows["number"]], "label": rows["number"]})
+    check_dataset(data, Takes(1, "class"), label_columns=LABEL_COLUMNS)
+    with pytest.raises(ValueError, match=r"\['text', 'label'\].*was given 1"):
+        check_dataset(data, Takes(2, "class"), label_columns=LABEL_COLUMNS)
+
+
+def test_a_list_of_rows_is_looked_at_too():
+    rows = [{"a": "x", "label": "good"}, {"a": "y", "label": "bad"}]
+    with pytest.raises(ValueError, match="'label' do not form one tensor"):
+        check_dataset(rows, None, label_columns=LABEL_COLUMNS)
+    check_dataset(["x", "y"], Takes(1, "class"), label_columns=LABEL_COLUMNS)
+
+
 def test_inputs_may_be_what_a_model_understands():
     checked({"a": [["x", "y"]], "b": [{"text": "x"}]})
 

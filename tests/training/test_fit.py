@@ -1,4 +1,9 @@
-"""`fit` trains, schedules, clips, evaluates and saves as its arguments say."""
+"""`fit` trains, schedules, clips, evaluates and saves as its arguments say.
+
+Most tests train a linear model of three numbers. When evaluators and callbacks are called, with which epoch and
+step, was recorded by running `fit` of releases 3.4.1 and 6.2.0 with an evaluator that notes its calls; only the
+second of two evaluations of the same weights, where `evaluation_steps` divides an epoch, is left out here.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from sentence_transformers.inputs.example import InputExample
 from sentence_transformers.training.fit import RATE_SHAPES, FitMixin
@@ -36,6 +41,9 @@ class Model(nn.Linear, FitMixin):
     def save(self, path: str) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
         torch.save(self.state_dict(), Path(path) / "weights.pt")
+
+    def save_pretrained(self, path: str) -> None:
+        self.save(path)
 
 
 class SquaredError(nn.Module):
@@ -281,17 +289,45 @@ def test_the_evaluator_is_called_within_and_after_each_epoch_and_training_goes_o
     )
     folder = str(tmp_path / "out" / "eval")
     assert Path(folder).is_dir()
-    moments = [(0, 2), (0, 4), (0, -1), (1, 2), (1, 4), (1, -1)]
+    moments = [(0.5, 2), (1.0, 4), (1.5, 6), (2.0, 8)]
     assert evaluator.calls == [(folder, *moment) for moment in moments]
     assert seen == [(score, *moment) for score, moment in zip(evaluator.scores, moments, strict=True)]
     assert all(modes)
+
+
+@pytest.mark.parametrize(
+    ("method", "moments"),
+    [
+        ("fit", [(0.75, 3), (1.0, 4), (1.5, 6), (2.0, 8)]),
+        ("old_fit", [(0, 3), (0, -1), (1, 3), (1, -1)]),
+    ],
+)
+def test_fit_counts_all_steps_and_old_fit_those_of_the_epoch(method, moments):
+    model, evaluator, seen = Model(), Error(), []
+    getattr(model, method)(
+        [(loader(), SquaredError(model))],
+        evaluator=evaluator,
+        epochs=2,
+        evaluation_steps=3,
+        callback=lambda score, *moment: seen.append(moment),
+        show_progress_bar=False,
+    )
+    assert seen == [call[1:] for call in evaluator.calls]
+    assert seen == moments
+
+
+def test_an_evaluator_with_several_metrics_has_to_say_which_one_counts():
+    model, evaluator = Model(), Error()
+    evaluator.primary_metric = None
+    with pytest.raises(ValueError, match=r"\['distance'\] and has primary_metric=None"):
+        fit(model, [(loader(), SquaredError(model))], evaluator=evaluator)
 
 
 def test_without_an_output_path_the_evaluator_gets_none_and_nothing_is_saved(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model, evaluator = Model(), Error()
     fit(model, [(loader(), SquaredError(model))], evaluator=evaluator)
-    assert evaluator.calls == [(None, 0, -1)]
+    assert evaluator.calls == [(None, 1.0, 4)]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -343,25 +379,48 @@ def test_without_an_evaluator_the_model_is_saved_at_the_end(tmp_path):
     assert torch.equal(torch.load(tmp_path / "weights.pt")["weight"], model.weight.detach())
 
 
-def test_only_the_newest_checkpoints_are_kept(tmp_path):
+@pytest.mark.parametrize(
+    ("method", "kept"), [("fit", {"checkpoint-10", "checkpoint-12"}), ("old_fit", {"10", "12"})]
+)
+def test_only_the_newest_checkpoints_are_kept(tmp_path, method, kept):
     model = Model()
     (tmp_path / "notes").mkdir()
-    fit(
-        model,
+    getattr(model, method)(
         [(loader(), SquaredError(model))],
         epochs=3,
         checkpoint_path=str(tmp_path),
         checkpoint_save_steps=5,
         checkpoint_save_total_limit=2,
+        show_progress_bar=False,
     )
-    assert {child.name for child in tmp_path.iterdir()} == {"10", "12", "notes"}
-    assert torch.equal(torch.load(tmp_path / "12" / "weights.pt")["weight"], model.weight.detach())
+    assert {child.name for child in tmp_path.iterdir()} == {*kept, "notes"}
+    newest = max(kept, key=lambda name: int(name.removeprefix("checkpoint-")))
+    assert torch.equal(torch.load(tmp_path / newest / "weights.pt")["weight"], model.weight.detach())
+
+
+@pytest.mark.parametrize("method", ["fit", "old_fit"])
+def test_without_steps_between_checkpoints_there_is_one_at_the_end(tmp_path, method):
+    model = Model()
+    getattr(model, method)(
+        [(loader(), SquaredError(model))],
+        checkpoint_path=str(tmp_path),
+        checkpoint_save_steps=0,
+        show_progress_bar=False,
+    )
+    assert [child.name.removeprefix("checkpoint-") for child in tmp_path.iterdir()] == ["4"]
 
 
 def test_mixed_precision_trains_as_well():
     model = Model()
     fit(model, [(loader(), SquaredError(model))], epochs=60, optimizer_params={"lr": 0.05}, use_amp=True)
     torch.testing.assert_close(model.weight[0], TRUE_WEIGHTS, atol=5e-2, rtol=0)
+
+
+def test_mixed_precision_leaves_the_forward_of_the_model_as_it_was():
+    model = Model()
+    fit(model, [(loader(), SquaredError(model))], use_amp=True)
+    assert model.forward.__func__ is nn.Linear.forward
+    assert model(torch.ones(1, 3)).dtype == torch.float32
 
 
 def test_a_loader_collates_as_before_when_training_is_over():
@@ -379,10 +438,123 @@ def test_fit_and_old_fit_are_the_same_training():
     assert torch.equal(one.weight, other.weight)
 
 
-def test_resuming_is_refused_with_the_way_to_do_it():
+def test_two_objectives_share_one_optimizer_which_takes_a_step_after_each_batch():
+    model, expected = Model(), Model()
+    other_loader = DataLoader(examples(40, seed=1), batch_size=8)
+    fit(
+        model,
+        [(loader(24), SquaredError(model)), (other_loader, SquaredError(model, scale=0.5))],
+        epochs=2,
+        optimizer_params={"lr": 0.1},
+        warmup_steps=4,
+    )
+
+    optimizer = torch.optim.AdamW(expected.parameters(), lr=0.1, weight_decay=0.0)
+    first, second = examples(24), examples(40, seed=1)
+    # The shorter loader makes an epoch of three rounds; the longer one goes on where it stopped.
+    order = [(first, 0), (second, 0), (first, 1), (second, 1), (first, 2), (second, 2)]
+    order += [(first, 0), (second, 3), (first, 1), (second, 4), (first, 2), (second, 0)]
+    for step, (rows, number) in enumerate(order):
+        optimizer.param_groups[0]["lr"] = 0.1 * (step / 4 if step < 4 else (12 - step) / (12 - 4))
+        batch = rows[8 * number : 8 * number + 8]
+        points = expected.tokenize([row.texts[0] for row in batch])["numbers"]
+        error = (expected(points)[:, 0] - torch.tensor([row.label for row in batch])).square().mean()
+        (error * (1.0 if rows is first else 0.5)).backward()
+        nn.utils.clip_grad_norm_(expected.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.testing.assert_close(model.weight, expected.weight, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.bias, expected.bias, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["fit", "old_fit"])
+def test_an_epoch_of_more_steps_than_batches_starts_the_loader_again(method):
+    model, evaluator = Model(), Error()
+    loss = SquaredError(model)
+    getattr(model, method)(
+        [(loader(16), loss)], evaluator=evaluator, steps_per_epoch=3, epochs=2, show_progress_bar=False
+    )
+    firsts = [labels[0].item() for _, labels in loss.calls]
+    assert firsts == [firsts[0], firsts[1]] * 3
+    assert len(evaluator.calls) == 2
+
+
+@pytest.mark.parametrize("method", ["fit", "old_fit"])
+def test_a_stream_of_unknown_length_needs_steps(method):
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(examples(32))
+
     model = Model()
-    with pytest.raises(NotImplementedError, match="SentenceTransformerTrainer"):
-        fit(model, [(loader(), SquaredError(model))], resume_from_checkpoint="checkpoint/5")
+    loss = SquaredError(model)
+    train = getattr(model, method)
+    with pytest.raises(ValueError, match="Pass steps_per_epoch"):
+        train([(DataLoader(Stream(), batch_size=8), loss)])
+    train([(DataLoader(Stream(), batch_size=8), loss)], steps_per_epoch=2, show_progress_bar=False)
+    assert len(loss.calls) == 2
+
+
+@pytest.mark.parametrize("method", ["fit", "old_fit"])
+def test_a_loader_may_make_the_columns_and_labels_itself(method):
+    def doubled(batch: list[InputExample]):
+        columns, labels = Model().smart_batching_collate(batch)
+        return columns, 2 * labels
+
+    model = Model()
+    loss = SquaredError(model)
+    getattr(model, method)(
+        [(DataLoader(examples(8), batch_size=8, collate_fn=doubled), loss)], show_progress_bar=False
+    )
+    torch.testing.assert_close(loss.calls[0][1], torch.tensor([2 * row.label for row in examples(8)]))
+
+
+@pytest.mark.parametrize("method", ["fit", "old_fit"])
+def test_the_order_of_data_follows_the_seed_of_the_caller(method):
+    orders = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        model = Model()
+        loss = SquaredError(model)
+        shuffled = DataLoader(examples(32), batch_size=8, shuffle=True)
+        getattr(model, method)([(shuffled, loss)], epochs=2, show_progress_bar=False)
+        orders.append([labels.tolist() for _, labels in loss.calls])
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+    assert orders[0][:4] != orders[0][4:]
+
+
+def test_nothing_is_printed_without_a_progress_bar(capsys):
+    model = Model()
+    fit(model, [(loader(), SquaredError(model))], evaluator=Error(), evaluation_steps=2)
+    assert capsys.readouterr().out == ""
+
+
+def test_without_accelerate_fit_says_what_to_install_and_old_fit_trains(monkeypatch):
+    monkeypatch.setattr("sentence_transformers.training.fit.is_accelerate_available", lambda: False)
+    model = Model()
+    with pytest.raises(ImportError, match=r'pip install "sentence-transformers\[train\]"'):
+        fit(model, [(loader(), SquaredError(model))])
+    model.old_fit([(loader(), SquaredError(model))], warmup_steps=0, show_progress_bar=False)
+    assert model.weight.abs().sum() > 0
+
+
+@pytest.mark.parametrize("given", [True, "checkpoint-5"])
+def test_resuming_from_what_is_no_checkpoint_is_an_error(tmp_path, given):
+    model = Model()
+    (tmp_path / "checkpoint-5").mkdir()
+    with pytest.raises(ValueError, match="holds no checkpoint that training could go on from"):
+        fit(
+            model,
+            [(loader(), SquaredError(model))],
+            checkpoint_path=str(tmp_path / "empty"),
+            resume_from_checkpoint=given if given is True else str(tmp_path / given),
+        )
+
+
+def test_resuming_needs_to_be_told_where_the_checkpoints_are():
+    model = Model()
+    with pytest.raises(ValueError, match="checkpoint_path, and that is None"):
+        fit(model, [(loader(), SquaredError(model))], resume_from_checkpoint=True)
 
 
 def test_nothing_to_train_on_is_an_error():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
+from enum import Enum
 from typing import Any, Union
 
 from transformers import TrainingArguments
@@ -61,6 +62,10 @@ class BaseTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        # Before anything is filled in: what is not chosen may end up with another value than its default.
+        self._chosen = frozenset(
+            known.name for known in fields(self) if known.init and getattr(self, known.name) != usual(known)
+        )
         if self.warmup_ratio:
             if not 0 <= self.warmup_ratio <= 1:
                 raise ValueError(f"warmup_ratio={self.warmup_ratio} is no share of the steps. Pass 0 to 1.")
@@ -77,6 +82,15 @@ class BaseTrainingArguments(TrainingArguments):
             # A model runs several times in a step; copying buffers in between would void the earlier graphs.
             self.ddp_broadcast_buffers = False
 
+    def usual_values(self) -> dict[str, Any]:
+        """The arguments, by name, as they would be had none been chosen."""
+        values = self.to_dict()
+        for known in fields(self):
+            if known.name in self._chosen:
+                value = usual(known)
+                values[known.name] = value.value if isinstance(value, Enum) else value
+        return values
+
     def to_dict(self) -> dict[str, Any]:
         """The arguments as they can be written to JSON; samplers that are classes or functions by name."""
         values = super().to_dict()
@@ -87,6 +101,13 @@ class BaseTrainingArguments(TrainingArguments):
                     f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
                 )
         return values
+
+
+def usual(known: Field[Any]) -> Any:
+    """What an argument is when it is left out."""
+    if known.default is not MISSING:
+        return known.default
+    return None if known.default_factory is MISSING else known.default_factory()
 
 
 def chosen(value: Any, names: Any) -> Any:

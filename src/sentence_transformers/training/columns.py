@@ -89,9 +89,11 @@ def check_dataset(
         ValueError: With what is wrong.
     """
     called = f"The data set {name!r}" if name else "The data set"
-    names = getattr(dataset, "column_names", None)
     if hasattr(dataset, "__len__") and len(dataset) == 0:
         raise ValueError(f"{called} is empty: there is nothing to learn from. Was it filtered too strictly?")
+    rows = first_rows(dataset)
+    # Those that are seen when it is read: a data set may change its rows on the way.
+    names = list(rows) or getattr(dataset, "column_names", None)
     if not names:
         return
     for reserved in RESERVED:
@@ -108,7 +110,6 @@ def check_dataset(
         )
     if not texts:
         raise ValueError(f"{called} has no column of inputs, only {list(names)}.")
-    rows = first_rows(dataset)
     for column in texts:
         check_inputs(rows.get(column, []), column, called, label_columns)
     warn_about_order(texts, called)
@@ -126,8 +127,14 @@ def first_rows(dataset: Any) -> Mapping[str, Any]:
     """The first rows, by column; empty for a stream, which could be read only once."""
     if not hasattr(dataset, "__len__"):
         return {}
-    head = dataset[: min(LOOKED_AT, len(dataset))]
-    return head if isinstance(head, Mapping) else {}
+    count = min(LOOKED_AT, len(dataset))
+    if hasattr(dataset, "column_names"):
+        head = dataset[:count]
+        return head if isinstance(head, Mapping) else {}
+    rows = [dataset[number] for number in range(count)]
+    if not all(isinstance(row, Mapping) for row in rows):
+        return {}
+    return {name: [row.get(name) for row in rows] for name in rows[0]}
 
 
 def check_inputs(values: Sequence[Any], column: str, called: str, label_columns: Sequence[str]) -> None:

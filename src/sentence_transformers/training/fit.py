@@ -135,10 +135,15 @@ class FitMixin:
                 output_dir=nowhere if checkpoint_path is None else checkpoint_path,
                 save_steps=0 if checkpoint_path is None else (checkpoint_save_steps or all_steps),
                 save_total_limit=checkpoint_save_total_limit,
-                epochs=epochs,
-                max_grad_norm=max_grad_norm,
                 use_amp=use_amp,
                 show_progress_bar=show_progress_bar,
+                num_train_epochs=epochs,
+                max_grad_norm=max_grad_norm,
+                # These are told to the model's card; what is done stands below.
+                learning_rate=float(optimizer_params.get("lr", 0.0)),  # type: ignore[arg-type]
+                weight_decay=weight_decay,
+                warmup_steps=warmup_steps,
+                per_device_train_batch_size=getattr(objectives[0][0], "batch_size", None) or 1,
             )
             trainer = FitTrainer(
                 self,
@@ -151,7 +156,7 @@ class FitMixin:
                 callback=callback,
             )
             trainer.optimizer = optimizer_class(
-                parameter_groups(nn.ModuleList([self, *trainer.losses()]), weight_decay),  # type: ignore[list-item]
+                parameter_groups(nn.ModuleList([self, *trainer.losses()]), weight_decay),
                 **optimizer_params,
             )
             trainer.lr_scheduler = self._get_scheduler(
@@ -159,7 +164,11 @@ class FitMixin:
             )
             if checkpoint is not None:
                 trainer.go_on_from(checkpoint)
-            trainer.train(resume_from_checkpoint=checkpoint)
+            try:
+                trainer.train(resume_from_checkpoint=checkpoint)
+            finally:
+                # Takes away what mixed precision has put around the model's forward.
+                trainer.accelerator.unwrap_model(self, keep_fp32_wrapper=False)
         self.best_score = saver.best_score
 
     def old_fit(

@@ -90,7 +90,9 @@ class FitTrainer(BaseTrainer):
         file = Path(checkpoint) / FIT_STATE
         known = torch.load(file, weights_only=True) if file.is_file() else {}
         self.batches.resume(
-            known.get("objectives", {}), steps=steps, restore=lambda: super(FitTrainer, self)._load_rng_state(checkpoint)
+            known.get("objectives", {}),
+            steps=steps,
+            restore=lambda: super(FitTrainer, self)._load_rng_state(checkpoint),
         )
         self.saver.best_score = known.get("best_score", -math.inf)
 
@@ -109,10 +111,9 @@ def fit_arguments(
     output_dir: str,
     save_steps: int,
     save_total_limit: int,
-    epochs: int,
-    max_grad_norm: float,
     use_amp: bool,
     show_progress_bar: bool,
+    **others: Any,
 ) -> BaseTrainingArguments:
     """Arguments of the trainer.
 
@@ -121,24 +122,22 @@ def fit_arguments(
         output_dir: Folder for checkpoints.
         save_steps: Steps between them; 0 for none at all.
         save_total_limit: How many are kept; 0 for all.
-        epochs: See `fit`, as for what follows.
-        max_grad_norm: See there.
-        use_amp: See there.
-        show_progress_bar: See there.
+        use_amp: Whether to compute in mixed precision.
+        show_progress_bar: Whether to show how far training is.
+        **others: Further arguments of `BaseTrainingArguments`.
     """
     arguments = BaseTrainingArguments(
         output_dir=output_dir,
         save_strategy="steps" if save_steps else "no",
         save_steps=save_steps or 1,
         save_total_limit=save_total_limit or None,
-        num_train_epochs=epochs,
-        max_grad_norm=max_grad_norm,
         fp16=use_amp and device.type == "cuda",
         # On other devices mixed precision is bfloat16, whose gradients need no scaling.
         bf16=use_amp and device.type != "cuda",
         use_cpu=device.type == "cpu",
         disable_tqdm=not show_progress_bar,
         report_to="none",
+        **others,
     )
     # One device, as `fit` always used; otherwise each batch would be split over all that there are.
     arguments._n_gpu = min(1, arguments.n_gpu)

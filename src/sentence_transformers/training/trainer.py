@@ -122,8 +122,6 @@ class BaseTrainer(Trainer):
                     names = list(dataset) if isinstance(dataset, Mapping) else None
                     checked_setting(getattr(args, name, None), name, names)
 
-        # Made before the trainer's own state is: arguments reset that of accelerate.
-        usual_values = self.arguments_class(output_dir="unused").to_dict()
         super().__init__(
             model=model,
             args=args,
@@ -151,7 +149,7 @@ class BaseTrainer(Trainer):
         self.train_dataset = self.preprocess_dataset(train_dataset)
         self.eval_dataset = self.preprocess_dataset(eval_dataset)
         self.add_callback(ForgetGradients(self.losses))
-        self.add_model_card_callback(usual_values)
+        self.add_model_card_callback(args.usual_values())
 
     def call_model_init(self, trial: Any = None) -> Any:
         """Make a model, for a trial of a search where there is one, and what belongs to it: losses, batches."""
