@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset, load_dataset
+from sentence_transformers.training_args import BatchSamplers
 
 from sentence_transformers import (
     SentenceTransformer,
@@ -28,7 +29,6 @@ from sentence_transformers import (
     models,
 )
 from sentence_transformers.evaluation import EmbeddingSimilarityEvaluator, SimilarityFunction
-from sentence_transformers.training_args import BatchSamplers
 
 CLASSES = ("entailment", "neutral", "contradiction")
 TEACHER = "all-MiniLM-L6-v2"

@@ -1,7 +1,15 @@
+import random
+
+import numpy as np
 import pytest
 import torch
 
-from sentence_transformers.tensors.randomness import RandomState
+from sentence_transformers.tensors.randomness import (
+    RandomState,
+    global_state,
+    global_state_kept,
+    set_global_state,
+)
 
 
 def test_random_numbers_are_repeated_any_number_of_times():
@@ -53,3 +61,24 @@ def test_random_numbers_of_a_gpu_are_repeated():
     first = torch.rand(4, device="cuda")
     with state:
         assert torch.equal(torch.rand(4, device="cuda"), first)
+
+
+def drawn() -> list[float]:
+    return [random.random(), float(np.random.rand()), torch.rand(1).item()]
+
+
+def test_all_generators_go_on_as_if_a_block_had_drawn_nothing():
+    state = global_state()
+    expected = drawn()
+    set_global_state(state)
+    with global_state_kept():
+        assert drawn() == expected
+    assert drawn() == expected
+
+
+def test_the_state_of_all_generators_survives_a_file(tmp_path):
+    np.random.standard_normal()  # leaves a second number for the next call
+    torch.save(global_state(), tmp_path / "state.pt")
+    expected = [*drawn(), np.random.standard_normal()]
+    set_global_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert [*drawn(), np.random.standard_normal()] == expected

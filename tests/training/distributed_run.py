@@ -29,7 +29,7 @@ from sentence_transformers.models import Dense, Pooling, Router, Transformer
 from sentence_transformers.training import loss_wiring
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tiny import WIDTH, sample_texts  # noqa: E402
+from tiny import WIDTH, sample_texts
 
 BATCH = 8
 """Rows in a step, of all processes together."""

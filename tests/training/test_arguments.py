@@ -46,7 +46,7 @@ def test_samplers_may_be_given_by_name(made):
 
 @pytest.mark.parametrize("name", ["batch_sampler", "multi_dataset_batch_sampler"])
 def test_an_unknown_sampler_is_told_which_there_are(made, name):
-    with pytest.raises(ValueError, match="'alphabetical'.*round_robin|'alphabetical'.*no_duplicates"):
+    with pytest.raises(ValueError, match=r"'alphabetical'.*round_robin|'alphabetical'.*no_duplicates"):
         made(**{name: "alphabetical"})
 
 

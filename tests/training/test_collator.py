@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
+
 from sentence_transformers.training.collator import (
     BaseDataCollator,
     checked_setting,

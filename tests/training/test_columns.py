@@ -90,7 +90,7 @@ def test_a_data_set_of_labels_alone_is_refused():
 
 @pytest.mark.parametrize("value", [1, 0.5, True, None])
 def test_a_column_of_numbers_or_nothing_is_no_input(value):
-    with pytest.raises(ValueError, match="'similarity'.*no text"):
+    with pytest.raises(ValueError, match=r"'similarity'.*no text"):
         checked({"a": ["x", "y"], "similarity": [value, value]})
 
 

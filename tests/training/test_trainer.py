@@ -18,8 +18,8 @@ from transformers import TrainerCallback
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.evaluation import EmbeddingSimilarityEvaluator, TripletEvaluator
 from sentence_transformers.losses import (
-    CosineSimilarityLoss,
     CoSENTLoss,
+    CosineSimilarityLoss,
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
     SoftmaxLoss,
@@ -732,7 +732,7 @@ def test_an_unknown_route_is_refused_with_those_there_are(checkpoint, trainer_of
     trainer = trainer_of(
         pairs, model=routed(checkpoint, "first"), settings={"router_mapping": {"anchor": "question"}}
     )
-    with pytest.raises(ValueError, match="'question'.*'query'"):
+    with pytest.raises(ValueError, match=r"'question'.*'query'"):
         trainer.train()
 
 

@@ -132,7 +132,7 @@ def packed_attention(
     if key.shape[1] != heads:
         share = heads // key.shape[1]
         key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
-    if torch.is_grad_enabled() and query.requires_grad or dropout > 0:
+    if (torch.is_grad_enabled() and query.requires_grad) or dropout > 0:
         return _with_gradient(query, key, value, layout, scale, window, is_causal, bias, dropout)
     output = query.new_empty(total, heads, size)
     for start, count, length in layout.groups:

@@ -136,4 +136,7 @@ class ContrastiveTensionLossInBatchNegatives(TwoModelLoss):
 
     def get_config_dict(self) -> dict[str, Any]:
         """Settings for the model card; the scale is the one learned so far."""
-        return {"scale": self.logit_scale.exp().item(), "similarity_fct": similarity_fct_name(self.similarity_fct)}
+        return {
+            "scale": self.logit_scale.exp().item(),
+            "similarity_fct": similarity_fct_name(self.similarity_fct),
+        }

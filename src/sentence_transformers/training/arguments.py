@@ -36,7 +36,7 @@ class BaseTrainingArguments(TrainingArguments):
         warmup_ratio: Share of the steps over which the learning rate rises; `warmup_steps` counts if it is given.
     """
 
-    prompts: Union[str, None, dict[str, str], dict[str, dict[str, str]]] = field(  # noqa: UP007
+    prompts: Union[str, dict[str, str], dict[str, dict[str, str]], None] = field(  # noqa: UP007
         default=None, metadata={"help": "Prompts for the columns of the data sets, as text or JSON."}
     )
     batch_sampler: Union[  # noqa: UP007
@@ -51,10 +51,10 @@ class BaseTrainingArguments(TrainingArguments):
         default=MultiDatasetBatchSamplers.PROPORTIONAL,
         metadata={"help": "From which data set the next batch comes."},
     )
-    router_mapping: Union[str, None, dict[str, str], dict[str, dict[str, str]]] = field(  # noqa: UP007
+    router_mapping: Union[str, dict[str, str], dict[str, dict[str, str]], None] = field(  # noqa: UP007
         default_factory=dict, metadata={"help": "Task of each column, for models with a Router, as JSON."}
     )
-    learning_rate_mapping: Union[str, None, dict[str, float]] = field(  # noqa: UP007
+    learning_rate_mapping: Union[str, dict[str, float], None] = field(  # noqa: UP007
         default_factory=dict, metadata={"help": "Learning rates by regular expression over parameter names."}
     )
     warmup_ratio: Union[float, None] = field(  # noqa: UP007
@@ -70,7 +70,7 @@ class BaseTrainingArguments(TrainingArguments):
             if not 0 <= self.warmup_ratio <= 1:
                 raise ValueError(f"warmup_ratio={self.warmup_ratio} is no share of the steps. Pass 0 to 1.")
             # Below one, transformers takes the number of steps for a share of all.
-            self.warmup_steps = self.warmup_steps or self.warmup_ratio
+            self.warmup_steps: float = getattr(self, "warmup_steps", 0) or self.warmup_ratio
         super().__post_init__()
         self.batch_sampler = chosen(self.batch_sampler, BatchSamplers)
         self.multi_dataset_batch_sampler = chosen(self.multi_dataset_batch_sampler, MultiDatasetBatchSamplers)
@@ -78,7 +78,7 @@ class BaseTrainingArguments(TrainingArguments):
             self.prompts = read_mapping(self.prompts, "prompts")
         self.router_mapping = read_mapping(self.router_mapping, "router_mapping")
         self.learning_rate_mapping = read_mapping(self.learning_rate_mapping, "learning_rate_mapping")
-        if self.ddp_broadcast_buffers is None:
+        if getattr(self, "ddp_broadcast_buffers", None) is None:
             # A model runs several times in a step; copying buffers in between would void the earlier graphs.
             self.ddp_broadcast_buffers = False
 

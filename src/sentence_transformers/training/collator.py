@@ -118,9 +118,9 @@ def columns_of(batch: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Tensor |
     columns: dict[str, dict[str, Any]] = {prefix: {} for prefix in prefixes}
     for key, value in batch.items():
         # The longest, since "text_" is the beginning of "text_b_input_ids" too.
-        prefix = max((prefix for prefix in prefixes if key.startswith(prefix)), key=len, default=None)
-        if prefix is not None:
-            columns[prefix][key[len(prefix) :]] = value
+        owner = max((prefix for prefix in prefixes if key.startswith(prefix)), key=len, default=None)
+        if owner is not None:
+            columns[owner][key[len(owner) :]] = value
     return list(columns.values()), batch.get("label")
 
 

@@ -36,8 +36,9 @@ class EvaluatorCallback(TrainerCallback):
         self._latest_step = -1
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Evaluate, if it is time to."""
-        if self.evaluation_steps > 0 and state.global_step % self.evaluation_steps == 0:
+        """Evaluate, if it is time to; at the end of an epoch too, before its checkpoint is written."""
+        is_due = self.evaluation_steps > 0 and state.global_step % self.evaluation_steps == 0
+        if is_due or float(state.epoch).is_integer():
             self.evaluate(args, state, control, model)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any, **kwargs: Any) -> None:

@@ -27,7 +27,7 @@ class Rearranged(BatchSampler):
         self.processes = processes
         self.sampler = batches
         # Accelerate takes a batch of another size than this for an incomplete one; here sizes may differ.
-        self.batch_size = None  # type: ignore[assignment]
+        self.batch_size: Any = None
         self.drop_last = False
 
     def set_epoch(self, epoch: int) -> None:
