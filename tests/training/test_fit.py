@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from sentence_transformers.inputs.example import InputExample
-from sentence_transformers.training.fit import RATE_SHAPES, FitMixin
+from sentence_transformers.training.fit import NAMES_IN_TRANSFORMERS, RATE_SHAPES, FitMixin
 
 TRUE_WEIGHTS = torch.tensor([1.0, -2.0, 0.5])
 
@@ -171,15 +171,8 @@ def test_the_learning_rate_follows_its_shape(name, by_definition):
 def test_every_shape_agrees_with_transformers():
     from transformers import get_scheduler
 
-    names = {
-        "constantlr": "constant",
-        "warmupconstant": "constant_with_warmup",
-        "warmuplinear": "linear",
-        "warmupcosine": "cosine",
-        "warmupcosinewithhardrestarts": "cosine_with_restarts",
-    }
-    assert set(names) == set(RATE_SHAPES)
-    for ours, theirs in names.items():
+    assert set(NAMES_IN_TRANSFORMERS) == set(RATE_SHAPES)
+    for ours, theirs in NAMES_IN_TRANSFORMERS.items():
         rates = []
         for make in (
             lambda optimizer, ours=ours: FitMixin._get_scheduler(optimizer, ours, 5, 17),
@@ -521,6 +514,15 @@ def test_the_order_of_data_follows_the_seed_of_the_caller(method):
     assert orders[0] == orders[1]
     assert orders[0] != orders[2]
     assert orders[0][:4] != orders[0][4:]
+
+
+@pytest.mark.parametrize("method", ["fit", "old_fit"])
+def test_no_epochs_leave_the_model_as_it_is_and_save_it(method, tmp_path):
+    model = Model()
+    loss = SquaredError(model)
+    getattr(model, method)([(loader(), loss)], epochs=0, output_path=str(tmp_path), show_progress_bar=False)
+    assert loss.calls == []
+    assert (tmp_path / "weights.pt").is_file()
 
 
 def test_nothing_is_printed_without_a_progress_bar(capsys):

@@ -134,6 +134,7 @@ def test_the_card_tells_what_was_trained_on_and_how(model):
         model,
         [(DataLoader(scored_pairs(16), batch_size=4), losses.CosineSimilarityLoss(model))],
         weight_decay=0.25,
+        scheduler="WarmupCosine",
     )
     card = model.model_card_data
     assert card.train_datasets[0]["size"] == 16
@@ -141,6 +142,7 @@ def test_the_card_tells_what_was_trained_on_and_how(model):
     assert card.all_hyperparameters["per_device_train_batch_size"] == 4
     assert card.all_hyperparameters["learning_rate"] == 1e-3
     assert card.all_hyperparameters["weight_decay"] == 0.25
+    assert card.all_hyperparameters["lr_scheduler_type"] == "cosine"
 
 
 def objectives_of(model) -> list:

@@ -15,6 +15,7 @@ from sentence_transformers.losses.base import LossPart, LossWrapper, added_up, t
 from sentence_transformers.losses.features import Features, unwrapped
 from sentence_transformers.losses.functional import divergence
 from sentence_transformers.losses.matryoshka import MatryoshkaLoss
+from sentence_transformers.losses.papers import bibtex
 from sentence_transformers.tensors.embeddings import Embeddings
 
 LAYER_WEIGHTS: dict[str, Callable[[int], float]] = {
@@ -187,16 +188,14 @@ class AdaptiveLayerLoss(LossWrapper):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@misc{li20242d,
-    title={2D Matryoshka Sentence Embeddings},
-    author={Xianming Li and Zongxi Li and Jing Li and Haoran Xie and Qing Li},
-    year={2024},
-    eprint={2402.14776},
-    archivePrefix={arXiv},
-    primaryClass={cs.CL}
-}
-"""
+        return bibtex(
+            "misc",
+            "li20242d",
+            title="2D Matryoshka Sentence Embeddings",
+            author=["Xianming Li", "Zongxi Li", "Jing Li", "Haoran Xie", "Qing Li"],
+            year=2024,
+            arxiv="2402.14776 cs.CL",
+        )
 
 
 class Matryoshka2dLoss(AdaptiveLayerLoss):

@@ -18,6 +18,7 @@ from sentence_transformers.losses.distances import (
 )
 from sentence_transformers.losses.features import Features
 from sentence_transformers.losses.functional import contrastive_terms, hard_contrastive_loss
+from sentence_transformers.losses.papers import bibtex
 from sentence_transformers.losses.scores import score
 from sentence_transformers.tensors.embeddings import Embeddings
 
@@ -108,17 +109,17 @@ class ContrastiveLoss(PairDistanceLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@inproceedings{hadsell2006dimensionality,
-    title={Dimensionality Reduction by Learning an Invariant Mapping},
-    author={Hadsell, Raia and Chopra, Sumit and LeCun, Yann},
-    booktitle={2006 IEEE Computer Society Conference on Computer Vision and Pattern Recognition (CVPR'06)},
-    volume={2},
-    pages={1735--1742},
-    year={2006},
-    doi={10.1109/CVPR.2006.100}
-}
-"""
+        return bibtex(
+            "inproceedings",
+            "hadsell2006dimensionality",
+            title="Dimensionality Reduction by Learning an Invariant Mapping",
+            author=["Hadsell, Raia", "Chopra, Sumit", "LeCun, Yann"],
+            year=2006,
+            booktitle="2006 IEEE Computer Society Conference on Computer Vision and Pattern Recognition (CVPR'06)",
+            volume=2,
+            pages="1735--1742",
+            doi="10.1109/CVPR.2006.100",
+        )
 
 
 class OnlineContrastiveLoss(PairDistanceLoss):

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from sentence_transformers.losses.base import EmbeddingLoss, LossPart
 from sentence_transformers.losses.features import Features, token_rows
 from sentence_transformers.losses.functional import info_nce
+from sentence_transformers.losses.papers import bibtex
 from sentence_transformers.losses.scores import score
 from sentence_transformers.storage.importing import similarity_fct_name
 from sentence_transformers.tensors.embeddings import Embeddings
@@ -46,15 +47,21 @@ class TwoModelLoss(EmbeddingLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@inproceedings{carlsson2021semantic,
-    title={Semantic Re-tuning with Contrastive Tension},
-    author={Fredrik Carlsson and Amaru Cuba Gyllensten and Evangelia Gogoulou and Erik Ylip{\\"a}{\\"a} Hellqvist and Magnus Sahlgren},
-    booktitle={International Conference on Learning Representations},
-    year={2021},
-    url={https://openreview.net/forum?id=Ov_sMNau-PF}
-}
-"""
+        return bibtex(
+            "inproceedings",
+            "carlsson2021semantic",
+            title="Semantic Re-tuning with Contrastive Tension",
+            author=[
+                "Fredrik Carlsson",
+                "Amaru Cuba Gyllensten",
+                "Evangelia Gogoulou",
+                'Erik Ylip{\\\\"a}{\\\\"a} Hellqvist',
+                "Magnus Sahlgren",
+            ],
+            year=2021,
+            booktitle="International Conference on Learning Representations",
+            url="https://openreview.net/forum?id=Ov_sMNau-PF",
+        )
 
 
 class ContrastiveTensionLoss(TwoModelLoss):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sentence_transformers.losses.base import EmbeddingLoss, LossPart
 from sentence_transformers.losses.functional import ordered_pairs_loss
+from sentence_transformers.losses.papers import bibtex, proceedings
 from sentence_transformers.losses.scores import score
 from sentence_transformers.storage.importing import similarity_fct_name
 from sentence_transformers.tensors.embeddings import Embeddings
@@ -62,17 +63,27 @@ class CoSENTLoss(EmbeddingLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@article{huang2024cosent,
-    title={CoSENT: Consistent Sentence Embedding via Similarity Ranking},
-    author={Huang, Xiang and Peng, Hao and Zou, Dongcheng and Liu, Zhiwei and Li, Jianxin and Liu, Kay and Wu, Jia and Su, Jianlin and Yu, Philip S.},
-    journal={IEEE/ACM Transactions on Audio, Speech, and Language Processing},
-    volume={32},
-    pages={2800--2813},
-    year={2024},
-    doi={10.1109/TASLP.2024.3402087}
-}
-"""
+        return bibtex(
+            "article",
+            "huang2024cosent",
+            title="CoSENT: Consistent Sentence Embedding via Similarity Ranking",
+            author=[
+                "Huang, Xiang",
+                "Peng, Hao",
+                "Zou, Dongcheng",
+                "Liu, Zhiwei",
+                "Li, Jianxin",
+                "Liu, Kay",
+                "Wu, Jia",
+                "Su, Jianlin",
+                "Yu, Philip S.",
+            ],
+            year=2024,
+            journal="IEEE/ACM Transactions on Audio, Speech, and Language Processing",
+            volume=32,
+            pages="2800--2813",
+            doi="10.1109/TASLP.2024.3402087",
+        )
 
 
 class AnglELoss(CoSENTLoss):
@@ -93,13 +104,15 @@ class AnglELoss(CoSENTLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@inproceedings{li-li-2024-aoe,
-    title={{A}o{E}: Angle-optimized Embeddings for Semantic Textual Similarity},
-    author={Li, Xianming and Li, Jing},
-    booktitle={Proceedings of the 62nd Annual Meeting of the Association for Computational Linguistics (Volume 1: Long Papers)},
-    pages={1825--1839},
-    year={2024},
-    doi={10.18653/v1/2024.acl-long.101}
-}
-"""
+        return bibtex(
+            "inproceedings",
+            "li-li-2024-aoe",
+            title="{A}o{E}: Angle-optimized Embeddings for Semantic Textual Similarity",
+            author=["Li, Xianming", "Li, Jing"],
+            year=2024,
+            booktitle=proceedings(
+                "62nd Annual Meeting of the Association for Computational Linguistics (Volume 1: Long Papers)"
+            ),
+            pages="1825--1839",
+            doi="10.18653/v1/2024.acl-long.101",
+        )

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from sentence_transformers.losses.base import EmbeddingLoss, LossPart
 from sentence_transformers.losses.features import Features
 from sentence_transformers.losses.matryoshka import width_of
+from sentence_transformers.losses.papers import bibtex
 from sentence_transformers.losses.retokenize import texts_of, vocabulary
 from sentence_transformers.tensors.embeddings import Embeddings
 
@@ -148,19 +149,19 @@ class DenoisingAutoEncoderLoss(EmbeddingLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@inproceedings{wang-2021-TSDAE,
-    title={TSDAE: Using Transformer-based Sequential Denoising Auto-Encoder for Unsupervised Sentence Embedding Learning},
-    author={Wang, Kexin and Reimers, Nils and Gurevych, Iryna},
-    booktitle={Findings of the Association for Computational Linguistics: EMNLP 2021},
-    month={11},
-    year={2021},
-    address={Punta Cana, Dominican Republic},
-    publisher={Association for Computational Linguistics},
-    pages={671--688},
-    url={https://arxiv.org/abs/2104.06979}
-}
-"""
+        return bibtex(
+            "inproceedings",
+            "wang-2021-TSDAE",
+            title="TSDAE: Using Transformer-based Sequential Denoising Auto-Encoder for Unsupervised Sentence Embedding Learning",
+            author=["Wang, Kexin", "Reimers, Nils", "Gurevych, Iryna"],
+            year=2021,
+            booktitle="Findings of the Association for Computational Linguistics: EMNLP 2021",
+            month=11,
+            address="Punta Cana, Dominican Republic",
+            publisher="Association for Computational Linguistics",
+            pages="671--688",
+            url="https://arxiv.org/abs/2104.06979",
+        )
 
 
 def transformer_of(model: Any) -> Any:

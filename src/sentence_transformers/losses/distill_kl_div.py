@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sentence_transformers.losses.base import EmbeddingLoss, LossPart
 from sentence_transformers.losses.functional import divergence
+from sentence_transformers.losses.papers import bibtex
 from sentence_transformers.losses.scores import score
 from sentence_transformers.storage.importing import similarity_fct_name
 from sentence_transformers.tensors.embeddings import Embeddings
@@ -104,17 +105,15 @@ class DistillKLDivLoss(EmbeddingLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@misc{lin2020distillingdenserepresentationsranking,
-    title={Distilling Dense Representations for Ranking using Tightly-Coupled Teachers},
-    author={Sheng-Chieh Lin and Jheng-Hong Yang and Jimmy Lin},
-    year={2020},
-    eprint={2010.11386},
-    archivePrefix={arXiv},
-    primaryClass={cs.IR},
-    url={https://arxiv.org/abs/2010.11386},
-}
-"""
+        return bibtex(
+            "misc",
+            "lin2020distillingdenserepresentationsranking",
+            title="Distilling Dense Representations for Ranking using Tightly-Coupled Teachers",
+            author=["Sheng-Chieh Lin", "Jheng-Hong Yang", "Jimmy Lin"],
+            year=2020,
+            arxiv="2010.11386 cs.IR",
+            url="https://arxiv.org/abs/2010.11386",
+        )
 
 
 def checked(name: str, temperature: float) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sentence_transformers.losses.base import EmbeddingLoss, LossPart
 from sentence_transformers.losses.distances import cosine_distance, euclidean_distance
 from sentence_transformers.losses.matryoshka import width_of
+from sentence_transformers.losses.papers import bibtex, proceedings
 from sentence_transformers.tensors.embeddings import Embeddings
 
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -134,16 +135,24 @@ class EmbedDistillLoss(EmbeddingLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@article{kim2023embeddistill,
-    title={EmbedDistill: A Geometric Knowledge Distillation for Information Retrieval},
-    author={Kim, Seungyeon and Rawat, Ankit Singh and Zaheer, Manzil and Jayasumana, Sadeep and Sadhanala, Veeranjaneyulu and Jitkrittum, Wittawat and Menon, Aditya Krishna and Fergus, Rob and Kumar, Sanjiv},
-    year={2023},
-    eprint={2301.12005},
-    archivePrefix={arXiv},
-    primaryClass={cs.IR}
-}
-"""
+        return bibtex(
+            "article",
+            "kim2023embeddistill",
+            title="EmbedDistill: A Geometric Knowledge Distillation for Information Retrieval",
+            author=[
+                "Kim, Seungyeon",
+                "Rawat, Ankit Singh",
+                "Zaheer, Manzil",
+                "Jayasumana, Sadeep",
+                "Sadhanala, Veeranjaneyulu",
+                "Jitkrittum, Wittawat",
+                "Menon, Aditya Krishna",
+                "Fergus, Rob",
+                "Kumar, Sanjiv",
+            ],
+            year=2023,
+            arxiv="2301.12005 cs.IR",
+        )
 
 
 class MSELoss(EmbedDistillLoss):
@@ -168,17 +177,17 @@ class MSELoss(EmbedDistillLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@inproceedings{reimers-2020-multilingual-sentence-bert,
-    title={Making Monolingual Sentence Embeddings Multilingual using Knowledge Distillation},
-    author={Reimers, Nils and Gurevych, Iryna},
-    booktitle={Proceedings of the 2020 Conference on Empirical Methods in Natural Language Processing},
-    month={11},
-    year={2020},
-    publisher={Association for Computational Linguistics},
-    url={https://arxiv.org/abs/2004.09813}
-}
-"""
+        return bibtex(
+            "inproceedings",
+            "reimers-2020-multilingual-sentence-bert",
+            title="Making Monolingual Sentence Embeddings Multilingual using Knowledge Distillation",
+            author=["Reimers, Nils", "Gurevych, Iryna"],
+            year=2020,
+            booktitle=proceedings("Conference on Empirical Methods in Natural Language Processing", 2020),
+            month=11,
+            publisher="Association for Computational Linguistics",
+            url="https://arxiv.org/abs/2004.09813",
+        )
 
 
 def teachers_of(labels: Tensor, columns: int, width: int, loss_name: str) -> list[Tensor]:

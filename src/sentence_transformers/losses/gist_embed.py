@@ -12,6 +12,7 @@ from sentence_transformers.losses.base import EmbeddingLoss, LossPart
 from sentence_transformers.losses.cached import CachedLossMixin, put_together
 from sentence_transformers.losses.features import Features, cut, run
 from sentence_transformers.losses.functional import info_nce
+from sentence_transformers.losses.papers import bibtex
 from sentence_transformers.losses.retokenize import on_device, reads_the_same, retokenized
 from sentence_transformers.tensors.embeddings import Embeddings
 from sentence_transformers.tensors.similarity import cos_sim
@@ -152,16 +153,14 @@ class GISTEmbedLoss(EmbeddingLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@misc{solatorio2024gistembed,
-    title={GISTEmbed: Guided In-sample Selection of Training Negatives for Text Embedding Fine-tuning},
-    author={Aivin V. Solatorio},
-    year={2024},
-    eprint={2402.16829},
-    archivePrefix={arXiv},
-    primaryClass={cs.LG}
-}
-"""
+        return bibtex(
+            "misc",
+            "solatorio2024gistembed",
+            title="GISTEmbed: Guided In-sample Selection of Training Negatives for Text Embedding Fine-tuning",
+            author=["Aivin V. Solatorio"],
+            year=2024,
+            arxiv="2402.16829 cs.LG",
+        )
 
 
 class CachedGISTEmbedLoss(CachedLossMixin, GISTEmbedLoss):

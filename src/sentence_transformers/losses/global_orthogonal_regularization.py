@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sentence_transformers.losses.base import EmbeddingLoss, LossPart
 from sentence_transformers.losses.functional import moments_beyond_chance
+from sentence_transformers.losses.papers import bibtex
 from sentence_transformers.losses.scores import score
 from sentence_transformers.storage.importing import similarity_fct_name
 from sentence_transformers.tensors.embeddings import Embeddings
@@ -93,14 +94,12 @@ class GlobalOrthogonalRegularizationLoss(EmbeddingLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@misc{zhang2017learningspreadoutlocalfeature,
-    title={Learning Spread-out Local Feature Descriptors},
-    author={Xu Zhang and Felix X. Yu and Sanjiv Kumar and Shih-Fu Chang},
-    year={2017},
-    eprint={1708.06320},
-    archivePrefix={arXiv},
-    primaryClass={cs.CV},
-    url={https://arxiv.org/abs/1708.06320},
-}
-"""
+        return bibtex(
+            "misc",
+            "zhang2017learningspreadoutlocalfeature",
+            title="Learning Spread-out Local Feature Descriptors",
+            author=["Xu Zhang", "Felix X. Yu", "Sanjiv Kumar", "Shih-Fu Chang"],
+            year=2017,
+            arxiv="1708.06320 cs.CV",
+            url="https://arxiv.org/abs/1708.06320",
+        )

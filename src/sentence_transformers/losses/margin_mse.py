@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sentence_transformers.losses.base import EmbeddingLoss, LossPart
+from sentence_transformers.losses.papers import bibtex
 from sentence_transformers.losses.scores import score
 from sentence_transformers.storage.importing import similarity_fct_name
 from sentence_transformers.tensors.embeddings import Embeddings
@@ -58,16 +59,20 @@ class MarginMSELoss(EmbeddingLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@misc{hofstätter2021improving,
-    title={Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge Distillation},
-    author={Sebastian Hofstätter and Sophia Althammer and Michael Schröder and Mete Sertkan and Allan Hanbury},
-    year={2021},
-    eprint={2010.02666},
-    archivePrefix={arXiv},
-    primaryClass={cs.IR}
-}
-"""
+        return bibtex(
+            "misc",
+            "hofstätter2021improving",
+            title="Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge Distillation",
+            author=[
+                "Sebastian Hofstätter",
+                "Sophia Althammer",
+                "Michael Schröder",
+                "Mete Sertkan",
+                "Allan Hanbury",
+            ],
+            year=2021,
+            arxiv="2010.02666 cs.IR",
+        )
 
 
 def teacher_margins(labels: Tensor, negatives: int) -> Tensor:

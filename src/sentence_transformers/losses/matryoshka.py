@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sentence_transformers.losses.base import LossPart, LossWrapper, added_up, total
 from sentence_transformers.losses.features import Features
+from sentence_transformers.losses.papers import bibtex
 from sentence_transformers.tensors.embeddings import Embeddings
 
 logger = logging.getLogger(__name__)
@@ -98,16 +99,26 @@ class MatryoshkaLoss(LossWrapper):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@misc{kusupati2024matryoshka,
-    title={Matryoshka Representation Learning},
-    author={Aditya Kusupati and Gantavya Bhatt and Aniket Rege and Matthew Wallingford and Aditya Sinha and Vivek Ramanujan and William Howard-Snyder and Kaifeng Chen and Sham Kakade and Prateek Jain and Ali Farhadi},
-    year={2024},
-    eprint={2205.13147},
-    archivePrefix={arXiv},
-    primaryClass={cs.LG}
-}
-"""
+        return bibtex(
+            "misc",
+            "kusupati2024matryoshka",
+            title="Matryoshka Representation Learning",
+            author=[
+                "Aditya Kusupati",
+                "Gantavya Bhatt",
+                "Aniket Rege",
+                "Matthew Wallingford",
+                "Aditya Sinha",
+                "Vivek Ramanujan",
+                "William Howard-Snyder",
+                "Kaifeng Chen",
+                "Sham Kakade",
+                "Prateek Jain",
+                "Ali Farhadi",
+            ],
+            year=2024,
+            arxiv="2205.13147 cs.LG",
+        )
 
 
 def cut_to(width: int, column: Embeddings) -> Embeddings:

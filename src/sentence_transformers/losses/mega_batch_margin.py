@@ -11,6 +11,7 @@ from torch import Tensor
 from sentence_transformers.losses.base import EmbeddingLoss, LossPart
 from sentence_transformers.losses.cached import CachedLossMixin
 from sentence_transformers.losses.functional import hardest_negative_margins
+from sentence_transformers.losses.papers import bibtex, proceedings
 from sentence_transformers.losses.scores import score
 from sentence_transformers.tensors.embeddings import Embeddings
 from sentence_transformers.tensors.similarity import cos_sim
@@ -80,13 +81,15 @@ class MegaBatchMarginLoss(CachedLossMixin, EmbeddingLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@inproceedings{wieting-gimpel-2018-paranmt,
-    title={{P}ara{NMT}-50{M}: Pushing the Limits of Paraphrastic Sentence Embeddings with Millions of Machine Translations},
-    author={Wieting, John and Gimpel, Kevin},
-    booktitle={Proceedings of the 56th Annual Meeting of the Association for Computational Linguistics (Volume 1: Long Papers)},
-    pages={451--462},
-    year={2018},
-    doi={10.18653/v1/P18-1042}
-}
-"""
+        return bibtex(
+            "inproceedings",
+            "wieting-gimpel-2018-paranmt",
+            title="{P}ara{NMT}-50{M}: Pushing the Limits of Paraphrastic Sentence Embeddings with Millions of Machine Translations",
+            author=["Wieting, John", "Gimpel, Kevin"],
+            year=2018,
+            booktitle=proceedings(
+                "56th Annual Meeting of the Association for Computational Linguistics (Volume 1: Long Papers)"
+            ),
+            pages="451--462",
+            doi="10.18653/v1/P18-1042",
+        )

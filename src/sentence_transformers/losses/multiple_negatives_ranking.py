@@ -16,6 +16,7 @@ from torch import Tensor
 from sentence_transformers.losses.base import EmbeddingLoss, LossPart
 from sentence_transformers.losses.cached import CachedLossMixin
 from sentence_transformers.losses.functional import info_nce
+from sentence_transformers.losses.papers import bibtex
 from sentence_transformers.losses.scores import score
 from sentence_transformers.storage.importing import similarity_fct_name
 from sentence_transformers.tensors.embeddings import Embeddings
@@ -178,16 +179,14 @@ class MultipleNegativesRankingLoss(EmbeddingLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@misc{oord2018representation,
-    title={Representation Learning with Contrastive Predictive Coding},
-    author={Aaron van den Oord and Yazhe Li and Oriol Vinyals},
-    year={2018},
-    eprint={1807.03748},
-    archivePrefix={arXiv},
-    primaryClass={cs.LG}
-}
-"""
+        return bibtex(
+            "misc",
+            "oord2018representation",
+            title="Representation Learning with Contrastive Predictive Coding",
+            author=["Aaron van den Oord", "Yazhe Li", "Oriol Vinyals"],
+            year=2018,
+            arxiv="1807.03748 cs.LG",
+        )
 
 
 class MultipleNegativesSymmetricRankingLoss(MultipleNegativesRankingLoss):
@@ -267,16 +266,14 @@ class CachedMultipleNegativesRankingLoss(CachedLossMixin, MultipleNegativesRanki
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@misc{gao2021scaling,
-    title={Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup},
-    author={Luyu Gao and Yunyi Zhang and Jiawei Han and Jamie Callan},
-    year={2021},
-    eprint={2101.06983},
-    archivePrefix={arXiv},
-    primaryClass={cs.LG}
-}
-"""
+        return bibtex(
+            "misc",
+            "gao2021scaling",
+            title="Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup",
+            author=["Luyu Gao", "Yunyi Zhang", "Jiawei Han", "Jamie Callan"],
+            year=2021,
+            arxiv="2101.06983 cs.LG",
+        )
 
 
 class CachedMultipleNegativesSymmetricRankingLoss(CachedMultipleNegativesRankingLoss):

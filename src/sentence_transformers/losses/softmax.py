@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sentence_transformers.arguments import accepts_older_names
 from sentence_transformers.losses.base import EmbeddingLoss, LossPart
 from sentence_transformers.losses.features import Features
+from sentence_transformers.losses.papers import bibtex, proceedings
 from sentence_transformers.tensors.embeddings import Embeddings
 
 CROSS_ENTROPY = nn.CrossEntropyLoss()
@@ -128,14 +129,14 @@ class SoftmaxLoss(EmbeddingLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return """
-@inproceedings{reimers-2019-sentence-bert,
-    title={Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks},
-    author={Reimers, Nils and Gurevych, Iryna},
-    booktitle={Proceedings of the 2019 Conference on Empirical Methods in Natural Language Processing},
-    month={11},
-    year={2019},
-    publisher={Association for Computational Linguistics},
-    url={https://arxiv.org/abs/1908.10084}
-}
-"""
+        return bibtex(
+            "inproceedings",
+            "reimers-2019-sentence-bert",
+            title="Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks",
+            author=["Reimers, Nils", "Gurevych, Iryna"],
+            year=2019,
+            booktitle=proceedings("Conference on Empirical Methods in Natural Language Processing", 2019),
+            month=11,
+            publisher="Association for Computational Linguistics",
+            url="https://arxiv.org/abs/1908.10084",
+        )

@@ -132,8 +132,8 @@ class FitMixin:
         ):
             arguments = fit_arguments(
                 torch.device(self.device),  # type: ignore[attr-defined]
-                output_dir=nowhere if checkpoint_path is None else checkpoint_path,
-                save_steps=0 if checkpoint_path is None else (checkpoint_save_steps or all_steps),
+                output_dir=checkpoint_path or nowhere,
+                save_steps=(checkpoint_save_steps or all_steps) if checkpoint_path else 0,
                 save_total_limit=checkpoint_save_total_limit,
                 use_amp=use_amp,
                 show_progress_bar=show_progress_bar,
@@ -143,6 +143,7 @@ class FitMixin:
                 learning_rate=float(optimizer_params.get("lr", 0.0)),  # type: ignore[arg-type]
                 weight_decay=weight_decay,
                 warmup_steps=warmup_steps,
+                lr_scheduler_type=NAMES_IN_TRANSFORMERS.get(scheduler.lower(), "linear"),
                 per_device_train_batch_size=getattr(objectives[0][0], "batch_size", None) or 1,
             )
             trainer = FitTrainer(
@@ -348,6 +349,15 @@ RATE_SHAPES: Mapping[str, RateShape] = {
     ),
 }
 """How the learning rate goes over the steps, by name."""
+
+NAMES_IN_TRANSFORMERS: Mapping[str, str] = {
+    "constantlr": "constant",
+    "warmupconstant": "constant_with_warmup",
+    "warmuplinear": "linear",
+    "warmupcosine": "cosine",
+    "warmupcosinewithhardrestarts": "cosine_with_restarts",
+}
+"""What transformers calls the same."""
 
 
 def parameter_groups(loss: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
