@@ -118,3 +118,13 @@ def test_mcc_of_many_rows_does_not_overflow():
     labels = np.arange(200_000) % 2
     scores = labels + np.linspace(0, 0.5, 200_000)
     assert Separation(scores, labels).best_f1().mcc == pytest.approx(1.0)
+
+
+def test_positive_rows_without_a_score_are_missed_at_every_threshold():
+    scores, labels = np.array([0.9, 0.5, 0.1]), np.array([1, 0, 1])
+    separation = Separation(scores, labels, missed=2)
+    assert separation.average_precision() == pytest.approx((1 + 2 / 3) / 4)
+    best = separation.best_f1()
+    assert best.f1 == pytest.approx(2 * 2 / (3 + 4))
+    assert (best.precision, best.recall) == (pytest.approx(2 / 3), 0.5)
+    assert Separation(scores, np.zeros(3, dtype=int), missed=1).best_f1().precision == 0

@@ -44,6 +44,12 @@ def classes() -> Dataset:
     return pairs().add_column("label", [row % 3 for row in range(24)])
 
 
+def routed(checkpoint: Path) -> SentenceTransformer:
+    """A model in which queries and documents take different ways."""
+    routes = Router.for_query_document([Dense(WIDTH, 8)], [Dense(WIDTH, 8)])
+    return SentenceTransformer(modules=[Transformer(str(checkpoint)), Pooling(WIDTH), routes], device="cpu")
+
+
 def guided(loss: Any) -> Any:
     def made(model: Any) -> nn.Module:
         # Not random: every process, and the one by itself, must have the same guide.
@@ -109,14 +115,13 @@ CASES: dict[str, dict[str, Any]] = {
     "routes": {
         "data": pairs,
         "loss": GATHERED["ranking"],
-        "model": lambda checkpoint: SentenceTransformer(
-            modules=[
-                Transformer(str(checkpoint)),
-                Pooling(WIDTH),
-                Router.for_query_document([Dense(WIDTH, 8)], [Dense(WIDTH, 8)]),
-            ],
-            device="cpu",
-        ),
+        "model": routed,
+        "settings": {"router_mapping": {"anchor": "query", "positive": "document"}},
+    },
+    "routes, cached": {
+        "data": pairs,
+        "loss": GATHERED["cached ranking"],
+        "model": routed,
         "settings": {"router_mapping": {"anchor": "query", "positive": "document"}},
     },
     "recomputed": {

@@ -34,6 +34,8 @@ def test_the_epoch_is_handed_on():
 class Counted:
     """Sampler of one data set: batches that say where they are from."""
 
+    batch_size, drop_last = 2, False
+
     def __init__(self, name, count, rows=2):
         self.found = [[f"{name}{number}.{row}" for row in range(rows)] for number in range(count)]
 

@@ -323,16 +323,19 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
 
     # -- running -----------------------------------------------------------------------------------------
 
-    def forward(self, input: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    def forward(self, input: Any, **kwargs: Any) -> Any:
         """Run features through all modules.
 
         Args:
-            input: From `preprocess` or `tokenize`.
+            input: From `preprocess` or `tokenize`. (Or a function, which is called and its result returned: so a
+                whole step of training runs inside what is wrapped around the model.)
             **kwargs: Handed to those modules that want them.
 
         Returns:
             The features with what the modules added, such as `token_embeddings` and `sentence_embedding`.
         """
+        if callable(input):
+            return input()
         for name, part in self.named_children():
             if PackedLayout.read(input) is not None and not getattr(part, "reads_packed", False):
                 input = repad_flattened_features(input)

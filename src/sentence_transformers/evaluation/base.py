@@ -168,6 +168,8 @@ class MeasuringEvaluator(BaseEvaluator):
             )
         self.primary_metric = measured.primary
         metrics = self.prefix_name_to_metrics(dict(measured.metrics), self.name)
+        # With the name "average", the metric "precision" is called like another one without a name.
+        self.primary_metric = f"{self.name}_{measured.primary}" if self.name else measured.primary
         self.store_metrics_in_model_card_data(model, metrics, epoch, steps)
         return metrics
 

@@ -11,12 +11,15 @@ import pickle
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sentence_transformers.encoder.base import BaseModel
+from sentence_transformers.losses.base import EmbeddingLoss
 from sentence_transformers.tensors.distributed import get_world_size, is_dist_initialized
 
 logger = logging.getLogger(__name__)
@@ -40,6 +43,24 @@ def point_at(loss: nn.Module, model: nn.Module) -> None:
     for module in holders(loss, model):
         if type(module._modules["model"]) is type(model):
             module.model = model
+
+
+def computed(loss: nn.Module, model: nn.Module, columns: list[dict[str, Any]], labels: Tensor | None) -> Any:
+    """What a loss is for a batch, through what training has wrapped around the model.
+
+    Args:
+        loss: The loss; it calls the model, perhaps several times.
+        model: The model, perhaps wrapped.
+        columns: A features dictionary for each text column.
+        labels: Of each row.
+    """
+    inner = unwrapped(model)
+    whole = isinstance(loss, EmbeddingLoss) and not loss.is_cached and isinstance(inner, BaseModel)
+    if whole and isinstance(model, nn.parallel.DistributedDataParallel):
+        # One call of the wrapper: only then does it know which parameters took part, whatever the routes.
+        return model(partial(loss, columns, labels))
+    with wrapped_model(loss, model):
+        return loss(columns, labels)
 
 
 @contextmanager

@@ -221,8 +221,7 @@ class BaseTrainer(Trainer):
             loss = loss[inputs[DATASET_NAME]]
         if loss.training != model.training:
             loss.train(model.training)
-        with loss_wiring.wrapped_model(loss, model):
-            value = loss(columns, labels)
+        value = loss_wiring.computed(loss, model, columns, labels)
         parts = value if isinstance(value, Mapping) else getattr(loss, "latest_parts", {})
         if model.training and len(parts) > 1:
             for name, part in parts.items():
@@ -617,6 +616,8 @@ class BaseTrainer(Trainer):
     # -- files -------------------------------------------------------------------------------------------
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not self.args.should_save:  # another process of a distributed run does
+            return
         folder = output_dir if output_dir is not None else self.args.output_dir
         os.makedirs(folder, exist_ok=True)
         model = self.accelerator.unwrap_model(self.model)

@@ -54,7 +54,19 @@ class WholeGroups(Rearranged):
 
 
 class Joined(Rearranged):
-    """What the processes get in one step, as one batch; for a sampler whose batches are whole groups."""
+    """What the processes get in one step, as one batch.
+
+    Args:
+        batches: A sampler whose batches come in whole groups of as many as there are processes.
+        processes: How many.
+        batch_size: Rows of one of its batches.
+        drop_last: Whether smaller ones are left out.
+    """
+
+    def __init__(self, batches: Any, processes: int, batch_size: int, drop_last: bool) -> None:
+        super().__init__(batches, processes)
+        self.batch_size = batch_size * processes
+        self.drop_last = drop_last
 
     def __iter__(self) -> Iterator[list[int]]:
         batches = iter(self.batches)
@@ -93,4 +105,8 @@ def shared_among(
     whole = [WholeGroups(sampler, processes) for sampler in samplers]
     if len(whole) == 1:
         return whole[0]
-    return Shared(put_together([Joined(sampler, processes) for sampler in whole]), processes)
+    steps = [
+        Joined(group, processes, sampler.batch_size, sampler.drop_last)
+        for group, sampler in zip(whole, samplers)
+    ]
+    return Shared(put_together(steps), processes)
