@@ -347,9 +347,8 @@ class SentenceTransformer(BaseModel, FitMixin):
         module_kwargs = {key: value for key, value in kwargs.items() if key in self.get_model_kwargs()}
         job = Job(
             source=self._source(items, packed=options.output_value is not None, prompt=prompt, **kwargs),
-            forward=lambda features: (
-                self.forward(features, **module_kwargs) if module_kwargs else self.forward(features)
-            ),
+            # Called, not `forward`ed: what spreads weights over processes collects them in hooks.
+            forward=lambda features: self(features, **module_kwargs),
             finish=lambda outputs: finished(outputs, options),
             device=self.device,
             budget=self._budget(),

@@ -230,23 +230,43 @@ def load_weights(model: Any, folder: str) -> None:
     Raises:
         ValueError: If the folder's model has another structure.
     """
-    saved = type(model)(folder, device="cpu", trust_remote_code=getattr(model, "trust_remote_code", False))
+    saved = type(unsharded(model))(
+        folder, device="cpu", trust_remote_code=getattr(model, "trust_remote_code", False)
+    )
     try:
-        model.load_state_dict(saved.state_dict())
+        if any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
+            set_state_of_parts(model, saved.state_dict())
+        else:
+            model.load_state_dict(saved.state_dict())
     except RuntimeError as error:
         raise ValueError(
             f"The checkpoint in {folder} is of another model than the one in training: {error}"
         ) from error
 
 
+def set_state_of_parts(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give every process its part of the weights of a model that is spread over them."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+    set_model_state_dict(model, state, options=StateDictOptions(full_state_dict=True))
+
+
 def save_with_state(model: Any, folder: str, state: Mapping[str, Tensor]) -> None:
     """Save a model whose parameters are spread over processes, with the collected ones in their place."""
-    parameters = dict(model.named_parameters())
-    own = {name: parameter.data for name, parameter in parameters.items() if name in state}
+    own: list[tuple[nn.Module, str, nn.Parameter]] = []
     try:
-        for name in own:
-            parameters[name].data = state[name]
+        for prefix, module in model.named_modules():
+            for name, parameter in list(module._parameters.items()):
+                whole = state.get(f"{prefix}.{name}" if prefix else name)
+                if parameter is not None and whole is not None:
+                    own.append((module, name, parameter))
+                    module._parameters[name] = nn.Parameter(whole, requires_grad=parameter.requires_grad)
         model.save_pretrained(folder)
     finally:
-        for name, data in own.items():
-            parameters[name].data = data
+        for module, name, parameter in own:
+            module._parameters[name] = parameter
+
+
+def unsharded(model: Any) -> Any:
+    """The class of a model before its weights were spread, which gives it a subclass of its own, as an instance."""
+    raise NotImplementedError
