@@ -33,20 +33,20 @@ from side_by_side import (
 OURS, REFERENCE = "ours", "reference"
 
 WORKLOADS: dict[str, dict[str, Any]] = {
-    "MNRL": {"loss": "mnrl", "data": "stsb", "rows": 1024, "batch_size": 32},
-    "MNRL, batch 128": {"loss": "mnrl", "data": "nli", "rows": 1536, "batch_size": 128},
-    "CoSENT": {"loss": "cosent", "data": "stsb", "rows": 1024, "batch_size": 32},
-    "CachedMNRL, batch 1024": {"loss": "cached", "data": "nli", "rows": 2048, "batch_size": 1024},
+    "MNRL": {"loss": "mnrl", "data": "stsb", "rows": 768, "batch_size": 32},
+    "MNRL, batch 128": {"loss": "mnrl", "data": "nli", "rows": 1024, "batch_size": 128},
+    "CoSENT": {"loss": "cosent", "data": "stsb", "rows": 768, "batch_size": 32},
+    "CachedMNRL, batch 1024": {"loss": "cached", "data": "nli", "rows": 1024, "batch_size": 1024},
     "Matryoshka + CachedMNRL, batch 1024": {
         "loss": "matryoshka",
         "data": "nli",
-        "rows": 2048,
+        "rows": 1024,
         "batch_size": 1024,
     },
 }
 """What is trained: loss, data, rows and rows of a batch. STSb gives short pairs, NLI triplets."""
 
-QUALITY = {"loss": "mnrl", "data": "nli", "rows": 4096, "batch_size": 64}
+QUALITY = {"loss": "mnrl", "data": "nli", "rows": 1024, "batch_size": 64}
 SEEDS = (1, 2, 3)
 
 
@@ -97,7 +97,7 @@ def measured(name: str, pythons: dict[str, Path], options: argparse.Namespace) -
         for side in order:
             rounds[side].append(train(pythons[side], options.threads, **workload))
     # Without dropout nothing is random, and the losses of each step can be compared.
-    exact = {**workload, "rows": min(workload["rows"], 4 * workload["batch_size"]), "dropout": 0.0}
+    exact = {**workload, "rows": min(workload["rows"], 3 * workload["batch_size"]), "dropout": 0.0}
     values = {side: train(python, options.threads, **exact)["losses"] for side, python in pythons.items()}
     speed = {side: [run["samples_per_second"] for run in runs] for side, runs in rounds.items()}
     peak = {side: [run["peak_mib"] for run in runs] for side, runs in rounds.items()}

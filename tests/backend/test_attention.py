@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentence_transformers.backend import attention
-from sentence_transformers.backend.attention import adopt, packed, packed_attention, window_mask
+from sentence_transformers.backend.attention import SHORT_ROW, adopt, packed, packed_attention, window_mask
 from sentence_transformers.inputs.packing import PackedLayout
 from tiny import tiny_model
 
@@ -80,16 +80,138 @@ def test_a_bias_is_added_by_the_positions_within_a_row(lengths, spare):
     torch.testing.assert_close(found, by_definition(query, key, value, lengths, bias=bias), atol=1e-5, rtol=0)
 
 
-def test_gradients_flow_through_packed_attention():
-    lengths = [3, 3, 2]
-    inputs = [tensor.requires_grad_() for tensor in states(lengths, 2, 1)]
-    packed_attention(*inputs, PackedLayout.of(lengths)).square().sum().backward()
-    found = [tensor.grad.clone() for tensor in inputs]
+def gradients(attend, inputs):
+    """Of a sum in which no two places count alike."""
     for tensor in inputs:
         tensor.grad = None
-    by_definition(*inputs, lengths).square().sum().backward()
-    for tensor, gradient in zip(inputs, found, strict=True):
-        torch.testing.assert_close(gradient, tensor.grad, atol=1e-5, rtol=0)
+    output = attend(*inputs)
+    weights = torch.linspace(-1, 1, output.numel()).view(output.shape)
+    (output * weights).sum().backward()
+    return [output.detach(), *(tensor.grad.clone() for tensor in inputs)]
+
+
+# Of like lengths and of very different ones, in any order, with rows on both sides of `SHORT_ROW`, and of none.
+TRAINED = {
+    "equal": [3, 3, 3],
+    "alike": [5, 6, 6, 7],
+    "sorted": [1, 2, 2, 5, 9, 9],
+    "mixed": [9, 1, 4, 1, 9, 2],
+    "empty": [0, 3, 0, 2],
+    "long": [70, 66, 3, 80],
+}
+
+
+@pytest.mark.parametrize("lengths", TRAINED.values(), ids=TRAINED)
+@pytest.mark.parametrize("heads", [(2, 2), (4, 2), (4, 1)])
+@pytest.mark.parametrize(("window", "is_causal"), [(None, False), (None, True), (3, False), (3, True)])
+def test_gradients_are_those_of_each_row_by_itself(lengths, heads, window, is_causal):
+    if max(lengths) > SHORT_ROW and heads != (4, 2):
+        pytest.skip("written out, a long row takes its time")
+    inputs = [tensor.requires_grad_() for tensor in states(lengths, *heads)]
+    options = {"window": window, "is_causal": is_causal, "scale": 0.4}
+    found = gradients(
+        lambda *inputs: packed_attention(*inputs, PackedLayout.of(lengths), **options), inputs
+    )
+    expected = gradients(lambda *inputs: by_rows(*inputs, lengths, **options), inputs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
+
+
+def by_rows(query, key, value, lengths, *, scale, window=None, is_causal=False, bias=None):
+    """The same as `by_definition`, a row at a time."""
+    share = query.shape[1] // key.shape[1]
+    outputs, start = [], 0
+    for length in lengths:
+        rows = slice(start, start + length)
+        keys, values = (part[0, :, rows].repeat_interleave(share, dim=0) for part in (key, value))
+        scores = query[0, :, rows] @ keys.transpose(1, 2) * scale
+        if bias is not None:
+            scores = scores + bias[0, :, :length, :length]
+        here = torch.arange(length)
+        distance = here[:, None] - here[None, :]
+        unseen = torch.zeros(length, length, dtype=torch.bool)
+        if is_causal:
+            unseen |= distance < 0
+        if window is not None:
+            unseen |= distance.abs() >= window
+        weights = scores.masked_fill(unseen, -torch.inf).softmax(dim=-1)
+        outputs.append((weights @ values).transpose(0, 1))
+        start += length
+    return torch.cat(outputs)[None]
+
+
+@pytest.mark.parametrize("lengths", TRAINED.values(), ids=TRAINED)
+def test_a_bias_gets_its_gradient_too(lengths):
+    inputs = [tensor.requires_grad_() for tensor in states(lengths, 2, 2)]
+    longest = max(lengths) + 1
+    bias = torch.randn(1, 2, longest, longest, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    found = gradients(
+        lambda *inputs: packed_attention(*inputs[:3], PackedLayout.of(lengths), bias=inputs[3], scale=0.4),
+        [*inputs, bias],
+    )
+    expected = gradients(
+        lambda *inputs: by_rows(*inputs[:3], lengths, bias=inputs[3], scale=0.4), [*inputs, bias]
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
+
+
+def test_a_gradient_in_a_bias_alone_is_computed():
+    lengths = [3, 2]
+    query, key, value = states(lengths, 2, 2)
+    bias = torch.zeros(1, 2, 3, 3, requires_grad=True)
+    packed_attention(query, key, value, PackedLayout.of(lengths), bias=bias).square().sum().backward()
+    assert bias.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("changing", [0, 1, 2])
+def test_a_gradient_may_be_asked_of_one_input_only(changing):
+    """As when the queries' part of a model is frozen."""
+    lengths = [4, 2, 3]
+    inputs = list(states(lengths, 2, 2))
+    inputs[changing].requires_grad_()
+    packed_attention(*inputs, PackedLayout.of(lengths)).square().sum().backward()
+    found = inputs[changing].grad.clone()
+    inputs[changing].grad = None
+    by_rows(*inputs, lengths, scale=0.5).square().sum().backward()
+    torch.testing.assert_close(found, inputs[changing].grad, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("lengths", [[6, 6], [6, 5, 6], [80, 80], [80, 70]], ids=str)
+def test_dropout_hides_its_share_of_tokens_and_keeps_the_mean(lengths):
+    """With values that are the unit vectors of the tokens, the output is the weight each token has."""
+    torch.manual_seed(0)
+    share, total, longest = 0.25, sum(lengths), max(lengths)
+    query, key, _ = states(lengths, 2, 2, size=longest)
+    places = torch.cat([torch.arange(length) for length in lengths])
+    value = torch.eye(longest)[places][None, None].expand(1, 2, total, longest).contiguous()
+    layout = PackedLayout.of(lengths)
+    weights = packed_attention(query, key, value, layout, scale=0.1)
+    hidden = torch.zeros(())
+    mean = torch.zeros_like(weights)
+    times = 40 if longest > SHORT_ROW else 400
+    for _ in range(times):
+        dropped = packed_attention(query, key, value, layout, scale=0.1, dropout=share)
+        seen = weights > 0
+        hidden += (dropped[seen] == 0).float().mean()
+        kept = seen & (dropped != 0)
+        torch.testing.assert_close(dropped[kept], weights[kept] / (1 - share), atol=1e-5, rtol=1e-4)
+        mean += dropped
+    assert float(hidden / times) == pytest.approx(share, abs=0.01)
+    # The mean of n draws of a weight w is off by w * sqrt(p / (1 - p) / n); five times that never comes.
+    bound = 5 * weights * math.sqrt(share / (1 - share) / times) + 1e-6
+    assert ((mean / times - weights).abs() <= bound).all()
+
+
+def test_dropout_has_the_gradient_of_what_it_kept():
+    lengths = [5, 3, 5]
+    inputs = [tensor.double().requires_grad_() for tensor in states(lengths, 2, 2)]
+
+    def attend(*inputs):
+        torch.manual_seed(3)
+        return packed_attention(*inputs, PackedLayout.of(lengths), dropout=0.3)
+
+    assert torch.autograd.gradcheck(attend, inputs)
 
 
 @pytest.mark.parametrize("is_causal", [False, True])

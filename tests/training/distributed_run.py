@@ -27,6 +27,7 @@ from sentence_transformers import (
 from sentence_transformers.evaluation import EmbeddingSimilarityEvaluator
 from sentence_transformers.models import Dense, Pooling, Router, Transformer
 from sentence_transformers.training import loss_wiring
+from sentence_transformers.util.distributed import distributed_evaluation
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tiny import WIDTH, sample_texts
@@ -181,17 +182,21 @@ class Counted:
         self.evaluator.primary_metric = value
 
 
+def without_dropout(model: Any) -> Any:
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        if hasattr(part, "dropout_prob"):
+            part.dropout_prob = 0.0
+    return model
+
+
 def ended(case: str, checkpoint: Path, folder: Path, processes: int) -> dict[str, Any]:
     """Train a case, and say what came of it."""
     settings = CASES[case]
     torch.manual_seed(0)
     model = settings.get("model", lambda path: SentenceTransformer(str(path), device="cpu"))(checkpoint)
-    for part in model.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-    for part in model.modules():
-        if hasattr(part, "dropout_prob"):
-            part.dropout_prob = 0.0
+    without_dropout(model)
     # Each process would make another classifier; they must all get that of the first one.
     torch.manual_seed(int(os.environ.get("RANK", "0")))
     args = SentenceTransformerTrainingArguments(
@@ -226,12 +231,86 @@ def ended(case: str, checkpoint: Path, folder: Path, processes: int) -> dict[str
     }
 
 
+def shared(checkpoint: Path) -> dict[str, Any]:
+    """What an evaluation gives that is shared by the processes, and how it fails."""
+    model = SentenceTransformer(str(checkpoint), device="cpu")
+    texts = sample_texts()[:7]
+    found: dict[str, Any] = {}
+    calls: list[int] = []
+    model.register_forward_hook(lambda module, inputs, outputs: calls.append(len(calls)))
+    with distributed_evaluation(model) as evaluates:
+        found["evaluates"] = evaluates
+        if evaluates:
+            found["embeddings"] = model.encode(texts)
+            found["tensors"] = model.encode(texts, convert_to_tensor=True, normalize_embeddings=True)
+            found["tokens"] = model.encode(texts, output_value="token_embeddings")
+            found["single"] = model.encode(texts[0])
+            found["wrong"] = str(error_of(lambda: model.encode([*texts, 1.5])))
+    found["calls"] = len(calls)
+    with distributed_evaluation(model, enabled=False) as evaluates:
+        found["by itself"] = evaluates
+
+    def failing() -> None:
+        with distributed_evaluation(model) as evaluates:
+            if evaluates:
+                raise KeyError("a metric")
+
+    found["error"] = repr(error_of(failing))
+    return found
+
+
+def error_of(function: Any) -> Exception | None:
+    try:
+        function()
+    except Exception as error:
+        return error
+    return None
+
+
+def spread(checkpoint: Path, folder: Path) -> dict[str, Any]:
+    """Gradients, embeddings and files of a model whose weights are spread over the processes (FSDP2)."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+    from torch.distributed.fsdp import fully_shard
+
+    rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    mesh = torch.distributed.init_device_mesh("cpu", (processes,))
+    mine = slice(rank * BATCH // processes, (rank + 1) * BATCH // processes)
+    found: dict[str, Any] = {}
+    for name in ("ranking", "cached ranking"):
+        model = without_dropout(SentenceTransformer(str(checkpoint), device="cpu")).train()
+        for layer in model[0].auto_model.encoder.layer:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        data = pairs(BATCH)[mine]
+        GATHERED[name](model)([model.preprocess(data[column]) for column in data]).backward()
+        found[name] = {
+            key: parameter.grad.full_tensor()
+            for key, parameter in model.named_parameters()
+            if parameter.grad is not None
+        }
+    model.eval()
+    found["embeddings"] = model.encode(sample_texts()[:3])
+    state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+    if rank == 0:
+        loss_wiring.save_with_state(model, str(folder / "spread"), state)
+    torch.distributed.barrier()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0)
+    loss_wiring.load_weights(model, str(folder / "spread"))
+    found["embeddings again"] = model.encode(sample_texts()[:3])
+    return found
+
+
 def main() -> None:
     checkpoint, folder = Path(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
     for case in CASES if len(sys.argv) < 4 else sys.argv[3:]:
         torch.save(ended(case, checkpoint, folder, int(os.environ["WORLD_SIZE"])), folder / f"{case} {rank}.pt")
+    if len(sys.argv) < 4:
+        torch.save(spread(checkpoint, folder), folder / f"spread {rank}.pt")
+        torch.save(shared(checkpoint), folder / f"shared {rank}.pt")
     torch.distributed.destroy_process_group()
 
 

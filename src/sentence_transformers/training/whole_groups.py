@@ -8,7 +8,7 @@ in its own way. Which rows make a batch is not decided here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from typing import Any
 
 from torch.utils.data import BatchSampler
@@ -83,7 +83,7 @@ class Shared(Rearranged):
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.batches:
             cuts = [place * len(batch) // self.processes for place in range(self.processes + 1)]
-            yield from (batch[first:last] for first, last in zip(cuts, cuts[1:]))
+            yield from (batch[first:last] for first, last in pairwise(cuts))
 
     def __len__(self) -> int:
         return len(self.batches) * self.processes
