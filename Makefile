@@ -14,7 +14,7 @@ VENV ?= .venv
 # more than you want (on Linux it may come with CUDA), name the build: make demo TORCH="torch --index-url URL"
 TORCH ?= torch==2.13.0
 
-PYTEST_ARGS ?= -q
+PYTEST_ARGS ?= -q -n auto --dist worksteal
 BENCH_ARGS ?=
 
 BIN := $(VENV)/bin

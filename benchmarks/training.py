@@ -78,7 +78,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="how often each workload is trained by each")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only", nargs="*", choices=WORKLOADS, default=list(WORKLOADS))
-    parser.add_argument("--quality", action="store_true", help="compare STSb scores after training, three seeds")
+    parser.add_argument(
+        "--quality", action="store_true", help="compare STSb scores after training, three seeds"
+    )
     parser.add_argument("--quick", action="store_true", help="one short round, nothing written")
     options = parser.parse_args()
     if options.quick:
@@ -133,7 +135,12 @@ def train(python: Path, threads: int, **workload: Any) -> dict[str, Any]:
     """Train once in a process of its own."""
     if not python.exists():
         sys.exit(f"There is no environment of the reference at {python}. Make it with: make bench")
-    request = {"folder": str(minilm_folder()), "data_folder": str(DEVELOPMENT_DATA), "threads": threads, **workload}
+    request = {
+        "folder": str(minilm_folder()),
+        "data_folder": str(DEVELOPMENT_DATA),
+        "threads": threads,
+        **workload,
+    }
     done = subprocess.run(
         [str(python), str(HERE / "training_worker.py"), json.dumps(request)],
         capture_output=True,
@@ -147,7 +154,16 @@ def train(python: Path, threads: int, **workload: Any) -> dict[str, Any]:
 
 
 def report(workloads: list[dict[str, Any]]) -> None:
-    header = ["workload", "ours samples/s", "reference", "ratio", "ours MiB", "reference", "ratio", "loss differs"]
+    header = [
+        "workload",
+        "ours samples/s",
+        "reference",
+        "ratio",
+        "ours MiB",
+        "reference",
+        "ratio",
+        "loss differs",
+    ]
     print_table(
         header,
         [

@@ -16,6 +16,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "agg"
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There are as many workers as cores, and threads that wait for each other's cores cost more than they do.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 # The same examples every time; and the first call of an operation may take long on a busy machine.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")

@@ -102,7 +102,9 @@ def parse_arguments() -> argparse.Namespace:
         help="the model to start from; 'reduced' for three of the layers of all-MiniLM-L6-v2, the last made anew",
     )
     parser.add_argument("--out", type=Path, default=Path("out/nli"))
-    parser.add_argument("--data", type=Path, default=None, help="folder of the data; without it, from the hub")
+    parser.add_argument(
+        "--data", type=Path, default=None, help="folder of the data; without it, from the hub"
+    )
     parser.add_argument("--rows", type=int, default=None, help="train on only so many rows")
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--batch-size", type=int, default=64)
@@ -157,7 +159,9 @@ def read_triplets(folder: Path | None, pairs: Dataset) -> Dataset:
         for premise, by_class in hypotheses.items()
         for positive, negative in zip(by_class.get(0, []), by_class.get(2, []), strict=False)
     ]
-    columns = dict(zip(("anchor", "positive", "negative"), map(list, zip(*triplets, strict=True)), strict=True))
+    columns = dict(
+        zip(("anchor", "positive", "negative"), map(list, zip(*triplets, strict=True)), strict=True)
+    )
     return Dataset.from_dict(columns).shuffle(seed=0)
 
 

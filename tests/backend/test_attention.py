@@ -109,9 +109,7 @@ def test_gradients_are_those_of_each_row_by_itself(lengths, heads, window, is_ca
         pytest.skip("written out, a long row takes its time")
     inputs = [tensor.requires_grad_() for tensor in states(lengths, *heads)]
     options = {"window": window, "is_causal": is_causal, "scale": 0.4}
-    found = gradients(
-        lambda *inputs: packed_attention(*inputs, PackedLayout.of(lengths), **options), inputs
-    )
+    found = gradients(lambda *inputs: packed_attention(*inputs, PackedLayout.of(lengths), **options), inputs)
     expected = gradients(lambda *inputs: by_rows(*inputs, lengths, **options), inputs)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
@@ -254,6 +252,23 @@ def test_inside_a_packed_block_each_row_sees_itself_only(family):
             found = model(input_ids=flat, position_ids=layout.positions()).last_hidden_state[0]
         single = [model(**inputs_of([row])).last_hidden_state[0] for row in ROWS]
     torch.testing.assert_close(found, torch.cat(single), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "modernbert"])
+def test_a_model_in_training_drops_attention_in_packed_rows_as_in_padded_ones(family):
+    name = "attention_probs_dropout_prob" if family == "bert" else "attention_dropout"
+    model = tiny_model(family, **{name: 0.5}, **({"hidden_dropout_prob": 0.0} if family == "bert" else {}))
+    adopt(model)
+    layout = PackedLayout.of([len(row) for row in ROWS])
+    flat = torch.tensor([[token for row in ROWS for token in row]])
+
+    def run():
+        with packed(layout):
+            return model(input_ids=flat, position_ids=layout.positions()).last_hidden_state
+
+    assert torch.equal(run(), run())
+    model.train()
+    assert not torch.equal(run(), run())
 
 
 def test_a_model_with_another_attention_keeps_it():

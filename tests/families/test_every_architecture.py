@@ -204,3 +204,64 @@ def test_many_threads_each_get_the_rows_of_their_own_texts(opened, architecture,
         thread.join()
     assert len(outcome) >= calls
     assert max(outcome) < 1e-5
+
+
+def trained(model):
+    """A copy of a model to train, with dropout off wherever a part keeps its share of it."""
+    model = copy.deepcopy(model).train()
+    for part in model.modules():
+        for name, value in list(vars(part).items()):
+            if "dropout" in name and isinstance(value, float):
+                setattr(part, name, 0.0)
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    return model
+
+
+def gradients_of(model):
+    """Of a sum over sentence and token embeddings in which no two places count alike; and those embeddings."""
+    features = model.preprocess(TEXTS)
+    mask = features["attention_mask"][..., None]
+    outputs = model(dict(features))
+    tokens, sentences = outputs["token_embeddings"] * mask, outputs["sentence_embedding"]
+    total = sum(
+        (values * torch.linspace(-1, 1, values.numel()).view(values.shape)).sum()
+        for values in (tokens, sentences)
+    )
+    total.backward()
+    gradients = {
+        name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None
+    }
+    return tokens.detach(), sentences.detach(), gradients
+
+
+def test_training_without_padding_has_the_gradients_of_training_with_it(architecture, model):
+    packed, padded = trained(model), trained(model)
+    padded[0].unpad_inputs = False
+    is_packable = packed[0].auto_model.config.model_type in PACKABLE
+    assert packed[0].computes_no_padding == is_packable
+    assert not padded[0].computes_no_padding
+    if not is_packable:
+        return
+    tokens, sentences, gradients = gradients_of(packed)
+    tokens_expected, sentences_expected, expected = gradients_of(padded)
+    torch.testing.assert_close(tokens, tokens_expected, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(sentences, sentences_expected, atol=2e-5, rtol=1e-4)
+    # Of a row by itself in the padded model; the bias of a key changes nothing, and its gradient is rounding.
+    assert gradients.keys() == expected.keys()
+    for name, gradient in expected.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(
+            gradients[name], gradient, atol=1e-4 * max(scale, 1.0), rtol=1e-3, msg=f"{architecture}: {name}"
+        )
+
+
+def test_layers_are_seen_in_training_without_padding_too(model):
+    packed, padded = trained(model), trained(model)
+    padded[0].unpad_inputs = False
+    features = {**packed.preprocess(TEXTS[:5]), "output_hidden_states": True}
+    mask = features["attention_mask"][..., None]
+    found, expected = packed(dict(features)), padded(dict(features))
+    assert len(found["all_layer_embeddings"]) == len(expected["all_layer_embeddings"])
+    for one, other in zip(found["all_layer_embeddings"], expected["all_layer_embeddings"], strict=True):
+        torch.testing.assert_close(one * mask, other * mask, atol=2e-5, rtol=1e-4)

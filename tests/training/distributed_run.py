@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from sentence_transformers.util.distributed import distributed_evaluation
 from torch import nn
 
 from sentence_transformers import (
@@ -27,7 +28,6 @@ from sentence_transformers import (
 from sentence_transformers.evaluation import EmbeddingSimilarityEvaluator
 from sentence_transformers.models import Dense, Pooling, Router, Transformer
 from sentence_transformers.training import loss_wiring
-from sentence_transformers.util.distributed import distributed_evaluation
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tiny import WIDTH, sample_texts
@@ -166,7 +166,9 @@ class Counted:
     def __init__(self) -> None:
         data = pairs(12)
         scores = [row % 4 for row in range(12)]
-        self.evaluator = EmbeddingSimilarityEvaluator(data["anchor"][:], data["positive"][:], scores, name="dev")
+        self.evaluator = EmbeddingSimilarityEvaluator(
+            data["anchor"][:], data["positive"][:], scores, name="dev"
+        )
         self.calls = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -269,7 +271,6 @@ def error_of(function: Any) -> Exception | None:
 
 def spread(checkpoint: Path, folder: Path) -> dict[str, Any]:
     """Gradients, embeddings and files of a model whose weights are spread over the processes (FSDP2)."""
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
     from torch.distributed.fsdp import fully_shard
 
     rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -290,7 +291,7 @@ def spread(checkpoint: Path, folder: Path) -> dict[str, Any]:
         }
     model.eval()
     found["embeddings"] = model.encode(sample_texts()[:3])
-    state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+    state = loss_wiring.collected_state(model)
     if rank == 0:
         loss_wiring.save_with_state(model, str(folder / "spread"), state)
     torch.distributed.barrier()
@@ -307,7 +308,9 @@ def main() -> None:
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
     for case in CASES if len(sys.argv) < 4 else sys.argv[3:]:
-        torch.save(ended(case, checkpoint, folder, int(os.environ["WORLD_SIZE"])), folder / f"{case} {rank}.pt")
+        torch.save(
+            ended(case, checkpoint, folder, int(os.environ["WORLD_SIZE"])), folder / f"{case} {rank}.pt"
+        )
     if len(sys.argv) < 4:
         torch.save(spread(checkpoint, folder), folder / f"spread {rank}.pt")
         torch.save(shared(checkpoint), folder / f"shared {rank}.pt")

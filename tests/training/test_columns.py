@@ -131,7 +131,9 @@ def test_a_loss_of_another_program_is_asked_nothing():
 
 def test_rows_that_change_when_they_are_read_count_as_they_are_then():
     data = Dataset.from_dict({"number": [1, 2]})
-    data.set_transform(lambda rows: {"text": [str(number) for number in rows["number"]], "label": rows["number"]})
+    data.set_transform(
+        lambda rows: {"text": [str(number) for number in rows["number"]], "label": rows["number"]}
+    )
     check_dataset(data, Takes(1, "class"), label_columns=LABEL_COLUMNS)
     with pytest.raises(ValueError, match=r"\['text', 'label'\].*was given 1"):
         check_dataset(data, Takes(2, "class"), label_columns=LABEL_COLUMNS)
@@ -183,7 +185,8 @@ def test_names_in_another_order_than_they_say_are_warned_about(names, caplog):
 
 
 @pytest.mark.parametrize(
-    "names", [("anchor", "positive", "negative"), ("query", "answer"), ("b", "a"), ("question", "x", "negative_1")]
+    "names",
+    [("anchor", "positive", "negative"), ("query", "answer"), ("b", "a"), ("question", "x", "negative_1")],
 )
 def test_names_in_order_and_names_that_say_nothing_pass_in_silence(names, caplog):
     with caplog.at_level(logging.WARNING):

@@ -14,7 +14,12 @@ DOCUMENTS = Dataset.from_dict(
     {"id": [1, 2, 3], "title": ["T1", "T2", "T3"], "text": ["D one", "D two", "D three"]}
 )
 LOOKUPS = {"query_id": QUERIES, "document_ids": (DOCUMENTS, "id", "text")}
-BATCH = {"query_id": ["q2", "q1"], "document_ids": [[1, 3], [2, 1]], "scores": [[0.5, 0.1], [1.0, 0.2]], "x": [1, 2]}
+BATCH = {
+    "query_id": ["q2", "q1"],
+    "document_ids": [[1, 3], [2, 1]],
+    "scores": [[0.5, 0.1], [1.0, 0.2]],
+    "x": [1, 2],
+}
 
 
 def test_ids_become_texts_and_lists_of_ids_columns():

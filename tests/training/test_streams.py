@@ -82,9 +82,7 @@ def test_data_sets_with_rows_may_be_among_them():
 def test_processes_share_the_rows_of_one_data_set_in_each_step(round_robin):
     def of_process(number, **options):
         return texts(
-            interleaved(
-                {"a": 11, "b": 6}, round_robin=round_robin, process=number, processes=2, **options
-            )
+            interleaved({"a": 11, "b": 6}, round_robin=round_robin, process=number, processes=2, **options)
         )
 
     first, second = of_process(0), of_process(1)

@@ -393,6 +393,23 @@ def test_any_module_of_features_and_labels_is_a_loss(trainer_of, model):
     assert logged(trainer, "eval_loss")
 
 
+def test_a_teacher_inside_a_loss_stays_in_evaluation_mode(trainer_of, model, original):
+    class Distilled(Plain):
+        def __init__(self, model):
+            super().__init__(model)
+            self.teacher = copy.deepcopy(original).eval().requires_grad_(False)
+            self.modes = []
+
+        def forward(self, sentence_features, labels):
+            self.modes.append((self.training, self.head.training, self.teacher.training))
+            return super().forward(sentence_features, labels)
+
+    data = Dataset.from_dict({"text": sample_texts()[:4], "label": [0, 1] * 2})
+    loss = Distilled(model)
+    trainer_of(data, loss, eval_dataset=data, settings={"eval_strategy": "steps", "eval_steps": 1}).train()
+    assert loss.modes == [(True, True, False), (False, False, False)] * 2
+
+
 def test_a_loss_may_return_parts_by_name(trainer_of, model):
     class Parts(Plain):
         def forward(self, sentence_features, labels):
@@ -466,7 +483,7 @@ def test_accumulated_batches_step_by_the_mean_of_their_gradients(trainer_of, mod
     loss = MultipleNegativesRankingLoss(reference.train())
     value = sum(loss(columns) for columns in batches) / 4
     value.backward()
-    assert logged(trainer, "loss") == [pytest.approx(float(value), rel=1e-4)]
+    assert logged(trainer, "loss") == [pytest.approx(value.item(), rel=1e-4)]
     for (name, one), other in zip(model.named_parameters(), reference.parameters(), strict=True):
         if other.grad is not None:
             torch.testing.assert_close(one, other - 0.1 * other.grad, atol=1e-5, rtol=1e-4, msg=name)
@@ -571,7 +588,9 @@ def test_prompts_of_every_form_are_put_in_front(form, streamed, trainer_of, mode
     found = {}
     for batch in batches_of(trainer):
         columns, _ = columns_of(batch)
-        texts = [model.tokenizer.decode(column["input_ids"][0], skip_special_tokens=True) for column in columns]
+        texts = [
+            model.tokenizer.decode(column["input_ids"][0], skip_special_tokens=True) for column in columns
+        ]
         found[texts[0].split()[-1]] = texts
     for name, (anchor, positive) in expected.items():
         assert found[name] == [f"{anchor}what causes {name}", f"{positive}treatments of {name}"]
@@ -644,6 +663,21 @@ def test_a_batch_sampler_may_be_a_class_or_a_function(sampler, trainer_of, pairs
     assert trainer.state.global_step == 2
 
 
+def test_a_sampler_s_method_may_be_written_anew_without_a_seed(model, arguments, pairs):
+    """As release 3.4 had it."""
+
+    class Trainer(SentenceTransformerTrainer):
+        def get_batch_sampler(self, dataset, batch_size, drop_last, valid_label_columns=None, generator=None):
+            assert generator.initial_seed() == self.args.seed
+            return Backwards(dataset, batch_size, drop_last, valid_label_columns, generator)
+
+    trainer = Trainer(model, arguments(), pairs, loss=MultipleNegativesRankingLoss(model))
+    expected = [pairs["anchor"][row] for row in range(15, -1, -1)]
+    found = [text for batch in rows_seen(trainer) for text in batch]
+    plain = model.tokenizer.batch_decode(model.preprocess(expected)["input_ids"], skip_special_tokens=True)
+    assert found == plain
+
+
 class InOrder(MultiDatasetDefaultBatchSampler):
     """One data set after the other."""
 
@@ -701,9 +735,7 @@ def routed(checkpoint, kind):
     from sentence_transformers.models import Asym
 
     asym = Asym({"query": [Dense(WIDTH, 8)], "document": [Dense(WIDTH, 8)]})
-    return SentenceTransformer(
-        modules=[Transformer(str(checkpoint)), Pooling(WIDTH), asym], device="cpu"
-    )
+    return SentenceTransformer(modules=[Transformer(str(checkpoint)), Pooling(WIDTH), asym], device="cpu")
 
 
 @pytest.mark.parametrize("kind", ["first", "last"])
@@ -744,9 +776,7 @@ def rates(trainer):
     trainer.create_optimizer()
     names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
     for loss in trainer.losses():
-        names.update(
-            {id(p): f"loss.{name}" for name, p in loss.named_parameters() if id(p) not in names}
-        )
+        names.update({id(p): f"loss.{name}" for name, p in loss.named_parameters() if id(p) not in names})
     return {
         names[id(parameter)]: (group.get("lr", trainer.args.learning_rate), group["weight_decay"])
         for group in trainer.optimizer.param_groups

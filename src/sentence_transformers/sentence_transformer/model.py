@@ -491,9 +491,7 @@ class SentenceTransformer(BaseModel, FitMixin):
 
     def _encode_share(self, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
         """Encode what another process has sent, where the model is."""
-        given = {
-            key: value for key, value in options.items() if not (key == "batch_size" and value is None)
-        }
+        given = {key: value for key, value in options.items() if not (key == "batch_size" and value is None)}
         return self.encode(inputs, device=str(self.device), show_progress_bar=False, **given)
 
     @staticmethod

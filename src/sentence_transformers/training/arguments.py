@@ -17,8 +17,8 @@ from sentence_transformers.training.dataset_samplers import (
 )
 
 
-# Annotations are read by transformers' command-line parser, which knows no `X | Y` on Python 3.10, and of
-# three types or more takes the first where None is the second.
+# Annotations are read by transformers' command-line parser, which knows no `X | Y` on Python 3.10, and which
+# takes the first of several types only where None is the second.
 @dataclass
 class BaseTrainingArguments(TrainingArguments):
     """Arguments of a training run; the others are those of `transformers.TrainingArguments`.
@@ -34,9 +34,27 @@ class BaseTrainingArguments(TrainingArguments):
         learning_rate_mapping: Learning rate of the parameters whose names a regular expression finds; the first
             that does counts.
         warmup_ratio: Share of the steps over which the learning rate rises; `warmup_steps` counts if it is given.
+
+    Several processes, started with `torchrun` or `accelerate launch`: each has the whole model, and batches of
+    `per_device_train_batch_size` rows of its own. Losses with in-batch negatives take those of all processes with
+    `gather_across_devices=True`, and then train as one process would with all the rows. Evaluators run in the
+    first process while the others encode for it.
+
+    Models too large for one device are spread over several with FSDP2, on GPUs:
+
+        fsdp=True,
+        fsdp_config={
+            "version": 2,
+            "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+            "transformer_layer_cls_to_wrap": ["BertLayer"],
+            "state_dict_type": "FULL_STATE_DICT",
+        }
+
+    `transformer_layer_cls_to_wrap` names the class of the model's layers. Checkpoints are then whole models as ever,
+    and evaluators run in every process, since no process can encode alone.
     """
 
-    prompts: Union[str, dict[str, str], dict[str, dict[str, str]], None] = field(  # noqa: UP007
+    prompts: Union[str, None, dict[str, str], dict[str, dict[str, str]]] = field(  # noqa: UP007, RUF036
         default=None, metadata={"help": "Prompts for the columns of the data sets, as text or JSON."}
     )
     batch_sampler: Union[  # noqa: UP007
@@ -51,10 +69,10 @@ class BaseTrainingArguments(TrainingArguments):
         default=MultiDatasetBatchSamplers.PROPORTIONAL,
         metadata={"help": "From which data set the next batch comes."},
     )
-    router_mapping: Union[str, dict[str, str], dict[str, dict[str, str]], None] = field(  # noqa: UP007
+    router_mapping: Union[str, None, dict[str, str], dict[str, dict[str, str]]] = field(  # noqa: UP007, RUF036
         default_factory=dict, metadata={"help": "Task of each column, for models with a Router, as JSON."}
     )
-    learning_rate_mapping: Union[str, dict[str, float], None] = field(  # noqa: UP007
+    learning_rate_mapping: Union[str, None, dict[str, float]] = field(  # noqa: UP007, RUF036
         default_factory=dict, metadata={"help": "Learning rates by regular expression over parameter names."}
     )
     warmup_ratio: Union[float, None] = field(  # noqa: UP007

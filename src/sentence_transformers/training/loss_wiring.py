@@ -87,6 +87,25 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return extract_model_from_parallel(model, keep_torch_compile=False)
 
 
+@contextmanager
+def evaluating(losses: list[nn.Module], model: nn.Module) -> Iterator[None]:
+    """Have the parts of losses in evaluation mode for the time of the block, and then as they were.
+
+    A part that was in evaluation mode all along, such as a teacher, stays so. The model is left to others.
+    """
+    of_model = set(model.modules())
+    training = [
+        module for loss in losses for module in loss.modules() if module.training and module not in of_model
+    ]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def own_parameters(loss: nn.Module, model: nn.Module) -> dict[str, nn.Parameter]:
     """Trained parameters of a loss that are not the model's, by name."""
     of_model = {id(parameter) for parameter in model.parameters()}
@@ -234,8 +253,8 @@ def load_weights(model: Any, folder: str) -> None:
     kind: Any = next(kind for kind in type(model).__mro__ if not hasattr(kind, "unshard"))
     saved = kind(folder, device="cpu", trust_remote_code=getattr(model, "trust_remote_code", False))
     try:
-        if any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
-            set_state_of_parts(model, saved.state_dict())
+        if is_spread(model):
+            spread_state(model, saved.state_dict())
         else:
             model.load_state_dict(saved.state_dict())
     except RuntimeError as error:
@@ -244,11 +263,23 @@ def load_weights(model: Any, folder: str) -> None:
         ) from error
 
 
-def set_state_of_parts(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Give every process its part of the weights of a model that is spread over them."""
+def is_spread(model: nn.Module) -> bool:
+    """Whether each process has only a part of the weights (FSDP2)."""
+    return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+
+
+def spread_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give every process its part of the weights of a model that is spread; all have the whole `state`."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
     set_model_state_dict(model, state, options=StateDictOptions(full_state_dict=True))
+
+
+def collected_state(model: nn.Module) -> dict[str, Any]:
+    """The whole weights of a model that is spread, in the first process; all take part."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
 def save_with_state(model: Any, folder: str, state: Mapping[str, Tensor]) -> None:

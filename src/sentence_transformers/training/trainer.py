@@ -7,6 +7,7 @@ collator beside this file; `loss_wiring.py` connects losses with what training w
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -219,8 +220,6 @@ class BaseTrainer(Trainer):
         loss: Any = self.loss
         if isinstance(loss, Mapping):
             loss = loss[inputs[DATASET_NAME]]
-        if loss.training != model.training:
-            loss.train(model.training)
         value = loss_wiring.computed(loss, model, columns, labels)
         parts = value if isinstance(value, Mapping) else getattr(loss, "latest_parts", {})
         if model.training and len(parts) > 1:
@@ -292,9 +291,10 @@ class BaseTrainer(Trainer):
         if isinstance(dataloader.dataset, Nothing):
             output = EvalLoopOutput(predictions=None, label_ids=None, metrics={}, num_samples=0)
         else:
-            output = super().evaluation_loop(
-                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
-            )
+            with loss_wiring.evaluating(self.losses(), self.model):
+                output = super().evaluation_loop(
+                    dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+                )
         prefix, self._evaluator_prefix = self._evaluator_prefix, None
         if self.evaluator is None or prefix is None:
             return output
@@ -462,6 +462,8 @@ class BaseTrainer(Trainer):
         several = isinstance(dataset, Mapping)
         by_name: Mapping[Any, Any] = dataset if several else {None: dataset}
         parts = list(by_name.values())
+        # Those who write a sampler's method anew may have learnt it when it took no seed.
+        seeds = {"seed": seed} if "seed" in inspect.signature(self.get_batch_sampler).parameters else {}
         if any(map(is_stream, parts)):
             return self._stream_loader(by_name, batch_size, drop_last, seed, options)
         samplers: list[Any] = [
@@ -470,8 +472,8 @@ class BaseTrainer(Trainer):
                 batch_size=batch_size,
                 drop_last=drop_last,
                 valid_label_columns=self.valid_label_columns,
-                generator=torch.Generator(),
-                seed=seed,
+                generator=torch.Generator().manual_seed(seed),
+                **seeds,
             )
             for part in parts
         ]
@@ -480,7 +482,7 @@ class BaseTrainer(Trainer):
             if not several:
                 return samplers[0]
             return self.get_multi_dataset_batch_sampler(
-                dataset, batch_samplers=samplers, generator=torch.Generator(), seed=seed
+                dataset, batch_samplers=samplers, generator=torch.Generator().manual_seed(seed), seed=seed
             )
 
         if several:
@@ -616,13 +618,15 @@ class BaseTrainer(Trainer):
     # -- files -------------------------------------------------------------------------------------------
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        if not self.args.should_save:  # another process of a distributed run does
+        model = self.accelerator.unwrap_model(self.model)
+        is_spread = loss_wiring.is_spread(model)
+        if is_spread and state_dict is None:
+            state_dict = loss_wiring.collected_state(model)  # every process takes part in this
+        if not self.args.should_save:  # another process does
             return
         folder = output_dir if output_dir is not None else self.args.output_dir
         os.makedirs(folder, exist_ok=True)
-        model = self.accelerator.unwrap_model(self.model)
-        if state_dict is not None and self.is_fsdp_enabled:
-            # The shards were collected for this; the model itself has only its own part of each.
+        if state_dict is not None and (is_spread or self.is_fsdp_enabled):
             loss_wiring.save_with_state(model, folder, state_dict)
         else:
             model.save_pretrained(folder)
