@@ -33,7 +33,7 @@ demo: $(VENV)/.has-demo
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.has-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/.has-dev
 	$(BIN)/ruff check .
