@@ -63,7 +63,9 @@ def test_rows_of_token_ids_stay_arrays(make):
     assert all(row.ndim == 1 for row in found)
 
 
-@pytest.mark.parametrize("inputs", [b"bytes", {"a": "b"}, 7, None, 1.5, object()], ids=repr)
+@pytest.mark.parametrize(
+    "inputs", [b"bytes", {"a": "b"}, 7, None, 1.5, object()], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_collection_is_an_error(inputs):
     with pytest.raises(ValueError, match=f"Cannot encode {type(inputs).__name__}: unsupported input type"):
         as_list(inputs)

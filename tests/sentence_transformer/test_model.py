@@ -98,7 +98,9 @@ def test_without_either_flag_a_list_of_tensors_comes_back(model):
     assert len(model.encode(TEXTS[:1], convert_to_numpy=False)) == 1
 
 
-@pytest.mark.parametrize("empty", [[], (), np.array([], dtype=str), iter(())], ids=str)
+@pytest.mark.parametrize(
+    "empty", [[], (), np.array([], dtype=str), iter(())], ids=lambda value: type(value).__name__
+)
 def test_nothing_gives_an_empty_result_of_the_type_asked_for(model, empty):
     vectors = model.encode(empty)
     assert isinstance(vectors, np.ndarray)
