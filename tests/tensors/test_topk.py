@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentence_transformers.tensors.similarity import cos_sim, dot_score, euclidean_sim, maxsim
-from sentence_transformers.tensors.topk import GROUP, TopK, best_pairs, stable_topk, top_k
+from sentence_transformers.tensors.topk import GROUP, TopK, stable_topk, top_k, top_k_both_ways
 
 
 def brute_force(scores, k):
@@ -205,41 +205,9 @@ def test_a_size_below_one_is_refused(name):
         TopK(torch.eye(2), **{"k": 1, name: 0})
 
 
-def pairs_by_definition(embeddings, max_pairs, neighbours):
-    """Pairs of which one is among the best of the other: the best of them, each once."""
-    scores = (embeddings @ embeddings.T).fill_diagonal_(-torch.inf)
-    found = {
-        (min(row, other), max(row, other)): score
-        for row, line in enumerate(brute_force(scores, neighbours))
-        for score, other in line
-    }
-    return sorted(((score, *pair) for pair, score in found.items()), key=lambda pair: (-pair[0], pair[1:]))[
-        :max_pairs
-    ]
-
-
-@given(
-    rows=st.integers(0, 60),
-    max_pairs=st.integers(1, 80),
-    neighbours=st.integers(1, 70),
-    rows_at_once=st.integers(1, 30),
-    sizes=SIZES,
-)
-def test_the_best_pairs_are_exact(rows, max_pairs, neighbours, rows_at_once, sizes):
-    embeddings = whole_numbers(rows, 3, seed=rows)
-    pairs = best_pairs(
-        embeddings,
-        max_pairs=max_pairs,
-        neighbours=neighbours,
-        rows_at_once=rows_at_once,
-        similarity=dot_score,
-        **sizes,
-    )
-    found = list(zip(pairs.scores.tolist(), pairs.first.tolist(), pairs.second.tolist(), strict=True))
-    assert found == pairs_by_definition(embeddings, max_pairs, neighbours)
-
-
-@pytest.mark.parametrize("name", ["max_pairs", "neighbours", "rows_at_once"])
-def test_no_pairs_at_all_is_refused(name):
-    with pytest.raises(ValueError, match=f"{name}=0 lets nothing be found"):
-        best_pairs(torch.eye(2), **{"max_pairs": 1, "neighbours": 1, name: 0})
+@given(rows=st.integers(0, 90), others=st.integers(0, 300), k=st.integers(1, 12), seed=st.integers(0, 99))
+def test_both_ways_gives_what_two_searches_give(rows, others, k, seed):
+    a, b = whole_numbers(rows, 3, seed=seed), whole_numbers(others, 3, seed=seed + 1)
+    forward, backward = top_k_both_ways(a, b, k, similarity=dot_score, max_bytes=9000)
+    assert listed(forward) == listed(top_k(a, b, k, similarity=dot_score))
+    assert listed(backward) == listed(top_k(b, a, k, similarity=dot_score))

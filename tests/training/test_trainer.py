@@ -898,3 +898,18 @@ def test_training_equals_steps_written_out(trainer_of, model, pairs):
                     parameter -= 0.1 * parameter.grad
     for (name, one), other in zip(model.named_parameters(), by_hand.parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4, msg=name)
+
+
+def test_each_training_is_in_mixed_precision_and_leaves_the_model_precise(model, pairs, arguments):
+    is_mixed = []
+    model[0].register_forward_hook(lambda *_: is_mixed.append(torch.is_autocast_enabled("cpu")))
+    for _ in range(2):
+        is_mixed.clear()
+        trainer = SentenceTransformerTrainer(
+            model, arguments(bf16=True, max_steps=1), pairs, loss=MultipleNegativesRankingLoss(model)
+        )
+        trainer.train()
+        assert is_mixed == [True]
+        model(model.tokenize(["one text"]))
+        assert is_mixed == [True, False]
+    assert "forward" not in vars(model)

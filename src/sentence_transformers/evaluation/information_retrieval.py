@@ -16,8 +16,9 @@ from sentence_transformers.evaluation.base import EvaluationDataError, named_par
 from sentence_transformers.evaluation.report import Measurement
 from sentence_transformers.evaluation.scoring import EmbeddingEvaluator, EmbeddingScorer, checked_similarities
 from sentence_transformers.search.retrieval import Hit, hits_of
+from sentence_transformers.tensors.blocks import check_sizes, ranges, row_count
 from sentence_transformers.tensors.similarity import Similarity, SimilarityFunction
-from sentence_transformers.tensors.topk import Best, TopK, check_sizes, ranges, row_count
+from sentence_transformers.tensors.topk import Best, TopK
 
 logger = logging.getLogger(__name__)
 

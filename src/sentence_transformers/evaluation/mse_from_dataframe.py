@@ -10,7 +10,7 @@ from sentence_transformers.evaluation.base import EvaluationDataError, named_par
 from sentence_transformers.evaluation.mse import check_teacher, mean_squared_error
 from sentence_transformers.evaluation.report import Measurement
 from sentence_transformers.evaluation.scoring import EmbeddingEvaluator
-from sentence_transformers.tensors.topk import some_rows
+from sentence_transformers.tensors.blocks import some_rows
 
 
 class MSEEvaluatorFromDataFrame(EmbeddingEvaluator):

@@ -12,7 +12,7 @@ from sentence_transformers.evaluation.metrics import Separation
 from sentence_transformers.evaluation.report import Measurement
 from sentence_transformers.evaluation.scoring import EmbeddingEvaluator
 from sentence_transformers.search.retrieval import paraphrase_mining_embeddings
-from sentence_transformers.tensors.topk import check_sizes
+from sentence_transformers.tensors.blocks import check_sizes
 
 
 class ParaphraseMiningEvaluator(EmbeddingEvaluator):

@@ -13,8 +13,8 @@ from sentence_transformers.evaluation.base import EvaluationDataError, named_par
 from sentence_transformers.evaluation.ranking_metrics import rank_by_score
 from sentence_transformers.evaluation.report import Measurement
 from sentence_transformers.evaluation.scoring import EmbeddingEvaluator, EmbeddingScorer
+from sentence_transformers.tensors.blocks import check_sizes, some_rows
 from sentence_transformers.tensors.similarity import cos_sim
-from sentence_transformers.tensors.topk import check_sizes, some_rows
 
 logger = logging.getLogger(__name__)
 

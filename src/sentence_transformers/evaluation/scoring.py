@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from sentence_transformers.evaluation.base import MeasuringEvaluator
+from sentence_transformers.tensors.blocks import ranges, some_rows
 from sentence_transformers.tensors.similarity import Similarity, SimilarityFunction, similarity_named
-from sentence_transformers.tensors.topk import ranges, some_rows
 from sentence_transformers.tensors.vectors import as_coo, as_tensor, is_sparse, truncate_embeddings
 
 Role = Literal["query", "document"]

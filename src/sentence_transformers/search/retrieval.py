@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sentence_transformers.tensors.blocks import check_sizes, device_of, readable
+from sentence_transformers.tensors.pairs import best_pairs
 from sentence_transformers.tensors.similarity import cos_sim
-from sentence_transformers.tensors.topk import Best, best_pairs, check_sizes, device_of, readable
+from sentence_transformers.tensors.topk import Best
 from sentence_transformers.tensors.topk import top_k as best_rows
 
 Hit = dict[str, int | float]

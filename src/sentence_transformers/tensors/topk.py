@@ -15,27 +15,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sentence_transformers.tensors.similarity import (
-    Similarity,
-    cos_sim,
-    dot_score,
-    products,
-    pytorch_cos_sim,
+from sentence_transformers.tensors.blocks import (
+    BlockScorer,
+    Rows,
+    bytes_of_a_row,
+    check_sizes,
+    device_of,
+    ranges,
+    readable,
+    row_count,
 )
-from sentence_transformers.tensors.vectors import (
-    as_coo,
-    as_floats,
-    as_tensor,
-    full_precision,
-    in_common_precision,
-    is_sparse,
-    unit_vectors,
-)
+from sentence_transformers.tensors.similarity import Similarity, cos_sim
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +41,6 @@ DEFAULT_BYTES: Mapping[str, int] = {"cpu": 2**25, "elsewhere": 2**29}
 
 GROUP = 32
 """Neighbouring scores of which only the largest is looked at first."""
-
-DOTS_OF_UNIT_VECTORS = (cos_sim, pytorch_cos_sim)
-"""Similarities that normalise first, which is then done once for each block of the corpus."""
-
-Rows = Any
-"""Embeddings (N, D): a tensor, dense or sparse, an array, or a memory-mapped one. Or a list of N things of any
-kind that the similarity takes."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +91,12 @@ class TopK:
         check_sizes(k=k, max_queries=max_queries, max_rows=max_rows, max_bytes=max_bytes)
         self.queries = readable(queries)
         self.k = k
-        self.similarity = similarity
         self.own_rows = own_rows
         self.at_least = at_least
         self.max_queries = max_queries
         self.max_rows = max_rows
         self.device = torch.device(device) if device is not None else device_of(self.queries)
+        self.scorer = BlockScorer(similarity, self.device)
         self.max_bytes = max_bytes or DEFAULT_BYTES["cpu" if self.device.type == "cpu" else "elsewhere"]
         self.seen = 0
         count = row_count(self.queries)
@@ -129,9 +116,10 @@ class TopK:
         count = row_count(corpus)
         self.make_room(min(self.k, self.seen + count))
         for rows in self.blocks_of(corpus, count):
-            block = self.prepared(corpus, rows)
+            block = self.scorer.prepared(corpus, rows)
             for queries in ranges(row_count(self.queries), self.max_queries):
-                scores = self.scores_of(queries, block)  # (q, n)
+                own = self.scorer.prepared(self.queries, queries)
+                scores = self.scorer.scores(own, block)  # (q, n)
                 self.keep_best(queries, self.without_own_rows(scores, queries, rows), self.seen + rows.start)
         self.seen += count
 
@@ -150,30 +138,6 @@ class TopK:
         # Without a rest there is no block that must be filled up to whole groups.
         size = size // GROUP * GROUP or size
         return ranges(count, min(size, self.max_rows or size))
-
-    def scores_of(self, queries: range, block: Any) -> Tensor:
-        """Scores (q, n) of some queries and a prepared block."""
-        own = self.prepared(self.queries, queries)
-        if not self.is_dot_product:
-            scores = as_floats(self.similarity(own, block))
-            return scores.to(self.device)
-        own, block = in_common_precision(own, block)
-        with full_precision(own):
-            return products(own, block)
-
-    def prepared(self, values: Rows, rows: range) -> Any:
-        """Some rows as the similarity takes them: on the device, and normalised for a cosine."""
-        block = some_rows(values, rows)
-        if not isinstance(block, Tensor):
-            return block
-        block = block.to(self.device)
-        if not self.is_dot_product:
-            return block
-        return unit_vectors(as_floats(block)) if self.similarity in DOTS_OF_UNIT_VECTORS else as_floats(block)
-
-    @property
-    def is_dot_product(self) -> bool:
-        return self.similarity is dot_score or self.similarity in DOTS_OF_UNIT_VECTORS
 
     def without_own_rows(self, scores: Tensor, queries: range, rows: range) -> Tensor:
         """Scores in which no query matches itself."""
@@ -261,69 +225,41 @@ def top_k(queries: Rows, corpus: Rows, k: int, **options: Any) -> Best:
     return search.best
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Pairs of rows of one set, best first; of pairs that score the same, those of the first rows."""
-
-    scores: Tensor
-    """(P,)"""
-
-    first: Tensor
-    """The lower row number of each pair, (P,)."""
-
-    second: Tensor
-    """The higher row number of each pair, (P,)."""
-
-
-def best_pairs(
-    embeddings: Rows, *, max_pairs: int, neighbours: int, rows_at_once: int = 5000, **options: Any
-) -> Pairs:
-    """The pairs of rows that are most alike.
-
-    A pair counts if one of the two is among the best `neighbours` of the other. Of these pairs the best are
-    returned, exactly, and each once.
+@torch.no_grad()
+def top_k_both_ways(
+    queries: Rows,
+    corpus: Rows,
+    k: int,
+    *,
+    similarity: Similarity = cos_sim,
+    max_bytes: int | None = None,
+    device: str | torch.device | None = None,
+) -> tuple[Best, Best]:
+    """The best k rows of each of two sets for each row of the other; every score is computed once.
 
     Args:
-        embeddings: One row each, (N, D).
-        max_pairs: How many pairs to return at most.
-        neighbours: How many others each row is paired with at most.
-        rows_at_once: Rows whose neighbours are found before worse pairs are dropped.
-        **options: As of `TopK`: similarity, max_queries, max_rows, max_bytes, device.
+        queries: One set of rows.
+        corpus: The other set.
+        k: How many rows to find for each row.
+        similarity: As of `TopK`, as are the other two.
+        max_bytes: See there.
+        device: See there.
 
-    Raises:
-        ValueError: If a size is below 1.
+    Returns:
+        The best of `corpus` for each of `queries`, and the best of `queries` for each of `corpus`.
     """
-    check_sizes(max_pairs=max_pairs, neighbours=neighbours, rows_at_once=rows_at_once)
-    embeddings = readable(embeddings)
-    count = row_count(embeddings)
-    pool = Pairs(torch.empty(0), *torch.empty(2, 0, dtype=torch.int64))
-    for rows in ranges(count, rows_at_once):
-        # Once there are enough pairs, only better ones are worth looking for.
-        is_full = len(pool.scores) == max_pairs
-        best = top_k(
-            some_rows(embeddings, rows),
-            embeddings,
-            min(neighbours, max(count - 1, 1)),
-            own_rows=rows.start,
-            at_least=float(pool.scores[-1]) if is_full else None,
-            **options,
-        )
-        found = best.rows >= 0
-        query = found.nonzero()[:, 0] + rows.start  # (P,)
-        pool = joined(pool, best.scores[found], query, best.rows[found], count)
-        pool = Pairs(pool.scores[:max_pairs], pool.first[:max_pairs], pool.second[:max_pairs])
-    return pool
-
-
-def joined(pool: Pairs, scores: Tensor, query: Tensor, row: Tensor, count: int) -> Pairs:
-    """Pairs with further ones, in order. A pair that was found from both sides keeps its better score."""
-    code = torch.minimum(query, row) * count + torch.maximum(query, row)
-    code = torch.cat([pool.first.to(code.device) * count + pool.second.to(code.device), code])
-    scores = torch.cat([pool.scores.to(scores), scores])
-    code, place = code.unique(return_inverse=True)
-    scores = scores.new_empty(len(code)).scatter_reduce(0, place, scores, "amax", include_self=False)
-    scores, order = scores.sort(descending=True, stable=True)
-    return Pairs(scores, code[order] // count, code[order] % count)
+    forward = TopK(queries, k, similarity=similarity, max_bytes=max_bytes, device=device)
+    backward = TopK(corpus, k, similarity=similarity, max_bytes=max_bytes, device=forward.device)
+    forward.make_room(min(k, row_count(backward.queries)))
+    backward.make_room(min(k, row_count(forward.queries)))
+    scorer = forward.scorer
+    for columns in forward.blocks_of(backward.queries, row_count(backward.queries)):
+        block = scorer.prepared(backward.queries, columns)
+        for rows in ranges(row_count(forward.queries), forward.max_queries):
+            scores = scorer.scores(scorer.prepared(forward.queries, rows), block)  # (n, m)
+            forward.keep_best(rows, scores, columns.start)
+            backward.keep_best(columns, scores.mT, rows.start)
+    return forward.best, backward.best
 
 
 def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -358,68 +294,3 @@ def grouped(scores: Tensor, *, at_least_groups: int) -> Tensor:
     if missing:
         scores = functional.pad(scores, (0, missing), value=-torch.inf)
     return scores.reshape(len(scores), -1, GROUP)
-
-
-def readable(values: Rows) -> Rows:
-    """Rows of which a range can be read: a single vector becomes one row, a list of vectors an array."""
-    if isinstance(values, (list, tuple)) and len(values):
-        is_ragged = getattr(values[0], "ndim", 1) > 1 or isinstance(values[0], (str, Mapping))
-        values = values if is_ragged else as_tensor(list(values))
-    if isinstance(values, Tensor) and is_sparse(values):
-        values = as_coo(values.unsqueeze(0) if values.dim() == 1 else values)
-    return values[None] if isinstance(values, (Tensor, np.ndarray)) and values.ndim == 1 else values
-
-
-def row_count(values: Rows) -> int:
-    return values.shape[0] if isinstance(values, (Tensor, np.ndarray)) else len(values)
-
-
-def device_of(values: Rows) -> torch.device:
-    """Where the rows are; arrays are on the CPU."""
-    first = values[0] if isinstance(values, (list, tuple)) and len(values) else values
-    return first.device if isinstance(first, Tensor) else torch.device("cpu")
-
-
-def bytes_of_a_row(values: Rows) -> int:
-    """Memory that a row takes when it is scored."""
-    if isinstance(values, Tensor) and is_sparse(values):
-        # A value, and where it stands.
-        return 20 * values.values().numel() // max(1, values.shape[0])
-    first = values[0] if row_count(values) else values
-    size = first.numel() if isinstance(first, Tensor) else getattr(first, "size", 1)
-    return 4 * int(size)
-
-
-def some_rows(values: Rows, rows: range) -> Any:
-    """A range of rows: a tensor for an array or a tensor, without a copy where possible, or a list."""
-    if not isinstance(values, Tensor) or not is_sparse(values):
-        part = values[rows.start : rows.stop]
-        return as_tensor(part) if isinstance(part, np.ndarray) else part
-    # Coordinates without duplicates are in the order of the rows.
-    edges = torch.tensor([rows.start, rows.stop], device=values.device)
-    start, stop = torch.searchsorted(values.indices()[0].contiguous(), edges).tolist()
-    indices = values.indices()[:, start:stop].clone()
-    indices[0] -= rows.start
-    return torch.sparse_coo_tensor(
-        indices,
-        values.values()[start:stop],
-        (len(rows), *values.shape[1:]),
-        is_coalesced=True,
-        check_invariants=False,
-    )
-
-
-def check_sizes(**sizes: int | None) -> None:
-    """Check sizes by argument name; None stands for no limit.
-
-    Raises:
-        ValueError: If one is below 1.
-    """
-    for name, size in sizes.items():
-        if size is not None and size < 1:
-            raise ValueError(f"{name}={size} lets nothing be found. Pass 1 or more.")
-
-
-def ranges(count: int, size: int) -> Iterator[range]:
-    """0 to count, in ranges of a size."""
-    return (range(start, min(start + size, count)) for start in range(0, count, size))

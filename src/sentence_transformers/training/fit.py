@@ -165,11 +165,7 @@ class FitMixin:
             )
             if checkpoint is not None:
                 trainer.go_on_from(checkpoint)
-            try:
-                trainer.train(resume_from_checkpoint=checkpoint)
-            finally:
-                # Takes away what mixed precision has put around the model's forward.
-                trainer.accelerator.unwrap_model(self, keep_fp32_wrapper=False)
+            trainer.train(resume_from_checkpoint=checkpoint)
         self.best_score = saver.best_score
 
     def old_fit(

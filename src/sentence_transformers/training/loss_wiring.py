@@ -87,6 +87,21 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return extract_model_from_parallel(model, keep_torch_compile=False)
 
 
+def take_mixed_precision_off(accelerator: Any, model: nn.Module) -> None:
+    """Undo what mixed precision has put around a model's forward for training, and let it be put there again.
+
+    Left in place, it would go on rounding what `encode` computes, and the model could not be pickled. What
+    distributed training has wrapped is left alone, as its wrapper goes on being used.
+    """
+    if str(accelerator.distributed_type.value) != "NO" or "_original_forward" not in vars(model):
+        return
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    if vars(model).get("forward") == type(model).forward.__get__(model):
+        del model.forward
+    # Or a second training would believe that it is still there.
+    model._is_accelerate_prepared = False  # type: ignore[assignment]
+
+
 @contextmanager
 def evaluating(losses: list[nn.Module], model: nn.Module) -> Iterator[None]:
     """Have the parts of losses in evaluation mode for the time of the block, and then as they were.

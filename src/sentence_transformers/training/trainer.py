@@ -198,6 +198,13 @@ class BaseTrainer(Trainer):
         """All losses."""
         return list(self.loss.values()) if isinstance(self.loss, Mapping) else [self.loss]
 
+    def train(self, *args: Any, **options: Any) -> Any:
+        """Train; arguments and result as in `transformers.Trainer`. Afterwards the model is as precise as before."""
+        try:
+            return super().train(*args, **options)
+        finally:
+            loss_wiring.take_mixed_precision_off(self.accelerator, self.model)
+
     def compute_loss(
         self,
         model: Any,
