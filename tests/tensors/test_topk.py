@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentence_transformers.tensors.blocks import GROUP
 from sentence_transformers.tensors.similarity import cos_sim, dot_score, euclidean_sim, maxsim
-from sentence_transformers.tensors.topk import GROUP, TopK, stable_topk, top_k, top_k_both_ways
+from sentence_transformers.tensors.topk import TopK, stable_topk, top_k, top_k_both_ways
 
 
 def brute_force(scores, k):

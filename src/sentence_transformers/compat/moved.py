@@ -275,6 +275,9 @@ TABLE: tuple[tuple[str, str, str], ...] = (
         f"{EVALUATION_ROOMS} evaluation.TripletEvaluator sentence_transformer.evaluation.triplet",
     ),
     # Search
+    ("search.clustering", "community_detection", "util util.retrieval"),
+    ("search.bitext", "bitext_mining", "util"),
+    ("search.hard_negatives", "mine_hard_negatives", ". util util.hard_negatives"),
     (
         "search.retrieval",
         "information_retrieval paraphrase_mining paraphrase_mining_embeddings semantic_search",
@@ -289,6 +292,12 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ),
     ("tensors.sparse", "compute_count_vector select_max_active_dims to_scipy_coo", "util util.tensor"),
     ("tensors.precision", "quantize_embeddings", ". util util.quantization quantization"),
+    (
+        "search.quantized",
+        "semantic_search_faiss semantic_search_usearch",
+        "quantization util.quantization",
+    ),
+    ("search.quantized", "semantic_search_quantized", "quantization util util.quantization"),
     (
         "tensors.distributed",
         "all_gather all_gather_padded all_gather_with_grad get_rank get_world_size",

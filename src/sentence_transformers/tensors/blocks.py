@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sentence_transformers.tensors.similarity import (
     Similarity,
@@ -33,6 +34,9 @@ from sentence_transformers.tensors.vectors import (
 
 DOTS_OF_UNIT_VECTORS = (cos_sim, pytorch_cos_sim)
 """Similarities that normalise first, which is then done once for each block."""
+
+GROUP = 32
+"""Neighbouring scores of which only the largest is looked at first."""
 
 Rows = Any
 """Embeddings (N, D): a tensor, dense or sparse, an array, or a memory-mapped one. Or a list of N things of any
@@ -151,3 +155,16 @@ def picked_rows(values: Tensor | np.ndarray, numbers: Tensor) -> Tensor:
         return as_tensor(np.ascontiguousarray(values[numbers.numpy()]))
     picked = values.index_select(0, numbers.to(values.device))
     return picked.coalesce() if is_sparse(picked) else picked
+
+
+def grouped(scores: Tensor, *, at_least_groups: int) -> Tensor:
+    """Scores (q, n) in groups of neighbours, (q, G, g), filled up with minus infinity.
+
+    With fewer groups than are wanted, all scores are of interest: then each is a group of its own.
+    """
+    if scores.shape[1] < at_least_groups * GROUP:
+        return scores.unsqueeze(-1)
+    missing = -scores.shape[1] % GROUP
+    if missing:
+        scores = functional.pad(scores, (0, missing), value=-torch.inf)
+    return scores.reshape(len(scores), -1, GROUP)

@@ -28,9 +28,9 @@ from sentence_transformers.tensors.blocks import (
     row_count,
     some_rows,
 )
-from sentence_transformers.tensors.screening import screen_for
-from sentence_transformers.tensors.similarity import Similarity, cos_sim
-from sentence_transformers.tensors.topk import grouped, top_k
+from sentence_transformers.tensors.screening import places_reaching, screen_for
+from sentence_transformers.tensors.similarity import Similarity, cos_sim, dots_of_places
+from sentence_transformers.tensors.topk import top_k
 
 PANEL_ROWS = 4096
 """Rows that are prepared once for all columns right of them."""
@@ -46,9 +46,6 @@ SAMPLED_ROWS = 256
 
 SLACK = 1.3
 """How many more pairs than are asked for should reach the score that a sample suggests."""
-
-RESCORED_AT_ONCE = 4096
-"""Pairs that are scored one by one together; their rows should stay near the cores."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +114,16 @@ def pairs_at_least(
             scores = above_diagonal(
                 scorer.scores(own, others), columns.start - rows.start, scorer.is_dot_product
             )
-            found = places_at_least(scores, threshold)
+            row, column, values = places_reaching(scores, threshold)
         else:
             bounds = above_diagonal(screen.bounds(rows, columns), columns.start - rows.start, True)
-            found = rescored(places_at_least(bounds, screen.threshold), own, others, threshold)
-        if len(found):
-            parts.append(Pairs(found.scores, found.first + rows.start, found.second + columns.start))
-            count += len(found)
+            row, column, values = places_reaching(bounds, screen.threshold)
+            values = dots_of_places(own, others, row, column)
+            reached = values >= threshold
+            row, column, values = row[reached], column[reached], values[reached]
+        if len(row):
+            parts.append(Pairs(values, row + rows.start, column + columns.start))
+            count += len(row)
             if count > max_pairs:
                 return None
     return Pairs.joined(parts)
@@ -160,28 +160,6 @@ def above_diagonal(scores: Tensor, offset: int, is_ours: bool) -> Tensor:
     corner = scores[:, : len(scores) - offset]
     corner.masked_fill_(torch.ones_like(corner, dtype=torch.bool).tril(-offset), -torch.inf)
     return scores
-
-
-def places_at_least(scores: Tensor, threshold: float) -> Pairs:
-    """The scores (n, m) that reach a threshold, with their rows and columns, row by row."""
-    groups = grouped(scores, at_least_groups=1)  # (n, G, g)
-    # A NaN must not hide the rest of its group.
-    row, group = (~(groups.amax(dim=-1) < threshold)).nonzero(as_tuple=True)  # (h,)
-    members = groups[row, group]  # (h, g)
-    hit, place = (members >= threshold).nonzero(as_tuple=True)  # (P,)
-    return Pairs(members[hit, place], row[hit], group[hit] * groups.shape[-1] + place)
-
-
-def rescored(candidates: Pairs, own: Tensor, others: Tensor, threshold: float) -> Pairs:
-    """Those of some pairs of a block whose dot product reaches the threshold."""
-    scores = [
-        (own[candidates.first[part]] * others[candidates.second[part]]).sum(dim=1)
-        for part in (slice(rows.start, rows.stop) for rows in ranges(len(candidates), RESCORED_AT_ONCE))
-    ]
-    if not scores:
-        return candidates
-    exact = Pairs(torch.cat(scores), candidates.first, candidates.second)
-    return exact[exact.scores >= threshold]
 
 
 def best_pairs(

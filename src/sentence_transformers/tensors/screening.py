@@ -10,35 +10,92 @@ screen.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sentence_transformers.tensors.blocks import BlockScorer, Rows, is_dense, picked_rows, ranges, row_count
+from sentence_transformers.tensors.blocks import (
+    BlockScorer,
+    Rows,
+    grouped,
+    is_dense,
+    picked_rows,
+    ranges,
+    row_count,
+)
 
 SAMPLED_ROWS = 1024
 """Rows that the axes are taken from, and the worth of a screen is judged by."""
 
-SHARES_OF_WIDTH = (1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2)
+SHARES_OF_WIDTH = (1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2)
 """How many of the numbers to keep, of which the best is chosen."""
 
-ROWS_FOR_EACH_NUMBER = 40
+ROWS_FOR_FLOORS = 4096
+"""Rows by which it is judged what the best of the corpus reach at least."""
+
+SAMPLED_QUERIES = 128
+
+FEWEST_QUERIES = 128
+"""For fewer queries, shortening a corpus costs more than it saves."""
+
+ROWS_FOR_EACH_NUMBER = 20
 """With fewer rows than this times their width, finding the axes takes too large a part of the time."""
 
-COST_OF_RESCORING = 40.0
+COST_OF_RESCORING = 10.0
 """What scoring one pair by itself costs, in scores of a matrix product."""
 
-WORTHWHILE = 0.85
+COST_OF_SELECTING = 0.05
+"""What looking at one bound costs, in the same measure, whatever the width."""
+
+WORTHWHILE = 0.8
 """Largest estimated cost, relative to scoring all in full, at which a screen is used."""
 
 MAX_BYTES = 2**28
-"""Memory for the shortened rows."""
+"""Memory for the shortened rows, or for prepared queries."""
 
 ROWS_AT_ONCE = 4096
 
 ROUNDING = 2.0**-24
 """Largest relative error of rounding to float32."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The leading axes, and how far rounding may lead astray along them."""
+
+    vectors: Tensor
+    """(D, k), orthonormal columns."""
+
+    @property
+    def error(self) -> float:
+        """Largest error of rows along the axes, as a vector, relative to the length of the row."""
+        width, kept = self.vectors.shape
+        # Each number is a sum of `width` rounded products, of axes that are rounded themselves.
+        return (width + 4) * math.sqrt(kept) * ROUNDING
+
+    def margin(self, largest: float, other: float) -> float:
+        """How much a bound, or the score that is compared in the end, may be off by rounding.
+
+        Args:
+            largest: The largest length of a row.
+            other: The same for the rows that they are multiplied with.
+        """
+        width, kept = self.vectors.shape
+        return (3 * self.error + (kept + width + 32) * ROUNDING) * largest * other
+
+    def shortened(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (n, D) along the axes with the length of the rest, (n, k + 1), and their squared lengths, (n,)."""
+        width, kept = self.vectors.shape
+        short = rows.new_empty(len(rows), kept + 1)
+        leading = torch.matmul(rows, self.vectors, out=short[:, :kept])
+        squares = torch.linalg.vector_norm(rows, dim=1).square_()
+        rest = squares - torch.linalg.vector_norm(leading, dim=1).square_()
+        # The rest must not be taken for shorter than it is.
+        rest += (3 * self.error + 2 * (width + kept + 8) * ROUNDING) * squares
+        torch.sqrt(rest.clamp_(min=0), out=short[:, kept])
+        return short, squares
 
 
 @dataclass(frozen=True)
@@ -64,61 +121,150 @@ def screen_for(embeddings: Rows, scorer: BlockScorer, threshold: float) -> Scree
         scorer: What scores them. Only dot products and cosines on a CPU are screened.
         threshold: The score that a pair must reach.
     """
+    sample = sample_of(embeddings, scorer)
+    if sample is None:
+        return None
+    count = row_count(embeddings)
+    vectors = principal_axes(sample)
+    turned = sample @ vectors
+    some, others = turned[::4], torch.cat([turned[1::4], turned[2::4], turned[3::4]])
+    limits = torch.full((len(some), 1), threshold)
+    kept = numbers_to_keep(some, others, limits, most=MAX_BYTES // (4 * count) - 1)
+    if kept is None:
+        return None
+    axes = Axes(vectors[:, :kept].contiguous())
+    rows = torch.empty(count, kept + 1)
+    largest = 0.0
+    for part in ranges(count, ROWS_AT_ONCE):
+        rows[part.start : part.stop], squares = axes.shortened(scorer.prepared(embeddings, part))
+        largest = max(largest, float(squares.max())) if squares.isfinite().all() else torch.inf
+        if largest == torch.inf:
+            return None
+    length = math.sqrt(largest)
+    return Screen(rows, threshold - axes.margin(length, length))
+
+
+@dataclass(frozen=True)
+class QueryScreen:
+    """What a corpus is screened with for the best rows of some queries."""
+
+    axes: Axes
+
+    prepared: Tensor
+    """The queries as they are scored, (Q, D)."""
+
+    queries: Tensor
+    """Shortened queries, (Q, k + 1)."""
+
+    length: float
+    """The largest length of a query."""
+
+    floors: Tensor
+    """A score that as many rows as are looked for do reach, (Q, 1)."""
+
+
+def screen_of_queries(
+    queries: Rows, corpus: Rows, scorer: BlockScorer, k: int, *, queries_at_once: int
+) -> QueryScreen | None:
+    """A screen of a corpus for the k best rows of each query; None where it would not pay.
+
+    Args:
+        queries: One row per query, (Q, D).
+        corpus: The rows to search, (N, D).
+        scorer: What scores them.
+        k: How many rows each query must find at least, before a floor can be told.
+        queries_at_once: Queries that are scored with the sample together.
+    """
+    count = row_count(queries)
+    if count < FEWEST_QUERIES or not is_dense(queries) or 4 * count * queries.shape[1] > MAX_BYTES:
+        return None
+    sample = sample_of(corpus, scorer, ROWS_FOR_FLOORS)
+    if sample is None or len(sample) <= 4 * k:
+        return None
+    prepared = scorer.prepared(queries, range(count))
+    if prepared.dtype != torch.float32 or not prepared.isfinite().all():
+        return None
+    floors, likely = [], []
+    # Of the whole corpus as many rows are as good as these of the sample.
+    rank = min(k, 1 + 2 * k * len(sample) // row_count(corpus))
+    for part in ranges(count, queries_at_once):
+        best = scorer.scores(prepared[part.start : part.stop], sample).topk(k, dim=1).values
+        floors.append(best[:, -1:])
+        likely.append(best[:, rank - 1 : rank])
+    vectors = principal_axes(sample[:SAMPLED_ROWS])
+    asked = slice(0, None, max(1, count // SAMPLED_QUERIES))
+    some, limits = prepared[asked] @ vectors, torch.cat(likely)[asked]
+    kept = numbers_to_keep(some, sample[-SAMPLED_ROWS:] @ vectors, limits, uses=count)
+    if kept is None:
+        return None
+    axes = Axes(vectors[:, :kept].contiguous())
+    short, squares = axes.shortened(prepared)
+    return QueryScreen(axes, prepared, short, math.sqrt(float(squares.max())), torch.cat(floors))
+
+
+def places_reaching(bounds: Tensor, limits: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where (n, m) numbers reach a limit, or that of their row, (n, 1): row by row.
+
+    Returns:
+        The rows, the columns, and the numbers themselves, (P,) each.
+    """
+    groups = grouped(bounds, at_least_groups=1)  # (n, G, g)
+    per_row, size = groups.shape[1:]
+    # A NaN must not hide the rest of its group.
+    flat = (~(groups.amax(dim=-1) < limits)).flatten().nonzero()[:, 0]  # (h,)
+    # One index is many times faster than two.
+    members = groups.reshape(-1, size).index_select(0, flat)  # (h, g)
+    if isinstance(limits, Tensor):
+        limits = limits[:, 0].index_select(0, flat // per_row).unsqueeze(1)
+    place = (members >= limits).flatten().nonzero()[:, 0]  # (P,)
+    hit = flat.index_select(0, place // size)
+    row = hit // per_row
+    return row, (hit - row * per_row) * size + place % size, members.flatten().index_select(0, place)
+
+
+def sample_of(embeddings: Rows, scorer: BlockScorer, size: int = SAMPLED_ROWS) -> Tensor | None:
+    """Some rows (S, D), prepared, in random order; None for rows that cannot be screened, or too few to pay."""
     if not scorer.is_dot_product or not is_dense(embeddings) or scorer.device.type != "cpu":
         return None
     count, width = row_count(embeddings), embeddings.shape[1]
     if count < ROWS_FOR_EACH_NUMBER * width:
         return None
-    picked = (
-        torch.randperm(count, generator=torch.Generator().manual_seed(count))[:SAMPLED_ROWS].sort().values
-    )
+    picked = torch.randperm(count, generator=torch.Generator().manual_seed(count))[: min(size, count // 4)]
     sample = scorer.prepared(picked_rows(embeddings, picked), range(len(picked)))
-    if sample.dtype != torch.float32 or not sample.isfinite().all():
-        return None
-    axes = principal_axes(sample.double())  # (D, D)
-    kept = numbers_to_keep(sample.double() @ axes, threshold, count)
-    if kept is None:
-        return None
-    rows = torch.empty(count, kept + 1)
-    largest = 0.0
-    for part in ranges(count, ROWS_AT_ONCE):
-        exact = scorer.prepared(embeddings, part).double()
-        rows[part.start : part.stop], squares = shortened(exact, axes[:, :kept])
-        largest = max(largest, float(squares.max())) if squares.isfinite().all() else torch.inf
-        if largest == torch.inf:
-            return None
-    # Both the bound and the score that is compared in the end are sums of rounded products.
-    error = (kept + width + 32) * ROUNDING * largest
-    return Screen(rows, threshold - error)
+    return sample if sample.dtype == torch.float32 and sample.isfinite().all() else None
 
 
 def principal_axes(sample: Tensor) -> Tensor:
     """Orthonormal axes (D, D), as columns, in which a sample (S, D) has its largest numbers first."""
-    return torch.linalg.eigh(sample.mT @ sample).eigenvectors.flip(1)
+    sample = sample.double()
+    return torch.linalg.eigh(sample.mT @ sample).eigenvectors.flip(1).float()
 
 
-def shortened(rows: Tensor, axes: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (n, D) of float64 along k axes with the length of the rest, (n, k + 1), and their squared lengths."""
-    leading = rows @ axes  # (n, k)
-    squares = rows.square().sum(dim=1)  # (n,)
-    rest = (squares - leading.square().sum(dim=1)).clamp(min=0).sqrt()
-    # float64 is exact enough; rounding to float32 must not make the rest shorter.
-    return torch.cat([leading, rest.unsqueeze(1) * (1 + 4 * ROUNDING)], dim=1).float(), squares
+def numbers_to_keep(
+    some: Tensor, others: Tensor, limits: Tensor, *, most: int | None = None, uses: float = math.inf
+) -> int | None:
+    """How many leading numbers make the cheapest screen of some rows (S, D) against others, turned to the axes.
 
+    Args:
+        some: (S, D).
+        others: (T, D).
+        limits: The score to reach for each of `some`, (S, 1).
+        most: More may not be kept.
+        uses: How many rows each shortened one is compared with, which shares the cost of shortening it.
 
-def numbers_to_keep(turned: Tensor, threshold: float, count: int) -> int | None:
-    """How many leading numbers make a screen of `count` rows the cheapest, judged by a turned sample (S, D)."""
-    width = turned.shape[1]
-    some, others = turned[::4], torch.cat([turned[1::4], turned[2::4], turned[3::4]])
-    identity = torch.eye(width, dtype=turned.dtype)
+    Returns:
+        The number, or None if no screen pays.
+    """
+    width = some.shape[1]
     best, least = None, WORTHWHILE
     for share in SHARES_OF_WIDTH:
         kept = max(1, round(share * width))
-        if 4 * count * (kept + 1) > MAX_BYTES:
+        if most is not None and kept > most:
             break
-        bounds = shortened(some, identity[:, :kept])[0] @ shortened(others, identity[:, :kept])[0].mT
-        passing = float((bounds >= threshold).double().mean())
-        cost = (kept + 1) / width + COST_OF_RESCORING * passing
+        rest, rest_of_others = (torch.linalg.vector_norm(rows[:, kept:], dim=1) for rows in (some, others))
+        bounds = some[:, :kept] @ others[:, :kept].mT + rest.unsqueeze(1) * rest_of_others
+        passing = float((bounds >= limits).float().mean())
+        cost = (kept + 1) / width + COST_OF_SELECTING + COST_OF_RESCORING * passing + 2 * kept / uses
         if cost < least:
             best, least = kept, cost
     return best

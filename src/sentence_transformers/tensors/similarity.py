@@ -230,6 +230,19 @@ def products(a: Tensor, b: Tensor) -> Tensor:
     return products(b, a).mT if is_sparse(b) else a @ b.mT
 
 
+def dots_of_places(a: Tensor, b: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Dot products (P,) of chosen rows of (N, D) and (M, D), which come in the order of `row`, then of `column`.
+
+    Some ten times faster than to copy the rows and multiply them.
+    """
+    use_up_beta_warning()
+    starts = torch.searchsorted(row, torch.arange(len(a) + 1))  # (N + 1,)
+    wanted = torch.sparse_csr_tensor(
+        starts, column, a.new_zeros(len(row)), (len(a), len(b)), check_invariants=False
+    )
+    return torch.sparse.sampled_addmm(wanted, a, b.mT, beta=0.0).values()
+
+
 @functools.cache
 def use_up_beta_warning() -> None:
     """Let torch say, unheard, what it says once per process at the first product of sparse matrices."""

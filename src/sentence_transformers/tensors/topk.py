@@ -11,6 +11,7 @@ A score that is NaN or minus infinity stands for "no match": such a row is never
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,27 +21,33 @@ from torch import Tensor
 from torch.nn import functional
 
 from sentence_transformers.tensors.blocks import (
+    GROUP,
     BlockScorer,
     Rows,
     bytes_of_a_row,
     check_sizes,
     device_of,
+    grouped,
     ranges,
     readable,
     row_count,
 )
-from sentence_transformers.tensors.similarity import Similarity, cos_sim
+from sentence_transformers.tensors.screening import QueryScreen, places_reaching, screen_of_queries
+from sentence_transformers.tensors.similarity import Similarity, cos_sim, dots_of_places
 
 logger = logging.getLogger(__name__)
 
 MAX_QUERIES = 128
 """Queries that are scored at once; more do not make a matrix product faster."""
 
+SCREENED_QUERIES = 512
+"""Queries whose upper bounds are computed at once."""
+
+MOST_RESCORED = 0.05
+"""Share of a block's pairs above which it is scored in full instead of pair by pair."""
+
 DEFAULT_BYTES: Mapping[str, int] = {"cpu": 2**25, "elsewhere": 2**29}
 """Memory for a block of scores and the rows it is made of. On a CPU a block should stay near the cores."""
-
-GROUP = 32
-"""Neighbouring scores of which only the largest is looked at first."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +122,54 @@ class TopK:
         corpus = readable(corpus)
         count = row_count(corpus)
         self.make_room(min(self.k, self.seen + count))
+        # A query that is part of the corpus is no match of itself.
+        reached = self.k + (self.own_rows is not None)
+        screen = screen_of_queries(
+            self.queries, corpus, self.scorer, reached, queries_at_once=self.max_queries
+        )
         for rows in self.blocks_of(corpus, count):
             block = self.scorer.prepared(corpus, rows)
+            if screen is not None and self.add_screened(screen, rows, block):
+                continue
             for queries in ranges(row_count(self.queries), self.max_queries):
                 own = self.scorer.prepared(self.queries, queries)
                 scores = self.scorer.scores(own, block)  # (q, n)
                 self.keep_best(queries, self.without_own_rows(scores, queries, rows), self.seen + rows.start)
         self.seen += count
+
+    def add_screened(self, screen: QueryScreen, rows: range, block: Tensor) -> bool:
+        """Search a prepared block by way of upper bounds; says whether that could be done.
+
+        What is kept is scored pair by pair, so that equal rows get the same score wherever they stand.
+        """
+        short, squares = screen.axes.shortened(block)
+        if not squares.isfinite().all():
+            return False
+        margin = screen.axes.margin(screen.length, math.sqrt(float(squares.max())))
+        at_once = max(1, min(SCREENED_QUERIES, self.max_bytes // (16 * len(rows))))
+        for queries in ranges(row_count(self.queries), at_once):
+            part = slice(queries.start, queries.stop)
+            threshold = self.threshold(queries)  # (q, 1)
+            limits = torch.maximum(threshold, screen.floors[part]) - margin
+            bounds = screen.queries[part] @ short.mT  # (q, n)
+            query, column, _ = places_reaching(self.without_own_rows(bounds, queries, rows), limits)
+            own = screen.prepared[part]
+            if len(query) > bounds.numel() * MOST_RESCORED:
+                bounds = self.scorer.scores(own, block)
+                query, column, _ = places_reaching(self.without_own_rows(bounds, queries, rows), limits)
+            scores = dots_of_places(own, block, query, column)  # (P,)
+            is_better = scores > threshold[query, 0]
+            query, column, scores = query[is_better], column[is_better], scores[is_better]
+            if not len(query):
+                continue
+            # One line for each query with something better, filled up with minus infinity.
+            improved, line, found = query.unique_consecutive(return_inverse=True, return_counts=True)
+            place = torch.arange(len(query)) - (found.cumsum(0) - found)[line]
+            better = scores.new_full((len(improved), int(found.max())), -torch.inf)
+            numbers = torch.zeros_like(better, dtype=torch.int64)
+            better[line, place], numbers[line, place] = scores, column + self.seen + rows.start
+            self.take_over(improved + queries.start, better, numbers)
+        return True
 
     def make_room(self, width: int) -> None:
         """Widen the result to this many rows for each query."""
@@ -182,9 +230,10 @@ class TopK:
             found, order = stable_topk(found, self.k)
             rows = rows.gather(1, order)
         found = found.masked_fill(found <= threshold, -torch.inf)
-        rows = rows + first_row
+        self.take_over(improved + queries.start, found, rows + first_row)
 
-        improved = improved + queries.start
+    def take_over(self, improved: Tensor, found: Tensor, rows: Tensor) -> None:
+        """Sort further rows (r, m) with their scores in among those kept for some queries, (r,)."""
         merged = torch.cat([self.scores[improved], found], dim=1)  # (r, k + at most k)
         merged, order = merged.sort(dim=1, descending=True, stable=True)
         rows = torch.cat([self.rows[improved], rows], dim=1).gather(1, order)
@@ -281,16 +330,3 @@ def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     places = places.sort(dim=1).values
     values, order = scores.gather(1, places).sort(dim=1, descending=True, stable=True)
     return values, places.gather(1, order)
-
-
-def grouped(scores: Tensor, *, at_least_groups: int) -> Tensor:
-    """Scores (q, n) in groups of neighbours, (q, G, g), filled up with minus infinity.
-
-    With fewer groups than are wanted, all scores are of interest: then each is a group of its own.
-    """
-    if scores.shape[1] < at_least_groups * GROUP:
-        return scores.unsqueeze(-1)
-    missing = -scores.shape[1] % GROUP
-    if missing:
-        scores = functional.pad(scores, (0, missing), value=-torch.inf)
-    return scores.reshape(len(scores), -1, GROUP)
