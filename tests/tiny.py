@@ -298,6 +298,40 @@ def tiny_checkpoint(family: str, folder: str | Path, *, seed: int = 0, **setting
     return folder
 
 
+def tiny_clip(folder: str | Path, *, seed: int = 0) -> Path:
+    """Save a tiny CLIP model with random weights and its processor, which knows letters only.
+
+    Args:
+        folder: Where to save it; made when missing.
+        seed: Of the random weights.
+
+    Returns:
+        The folder. Embeddings are 8 numbers wide, images are cut to 12 pixels, texts to 16 tokens.
+    """
+    import torch
+    import transformers
+
+    letters = [chr(number) for number in range(ord("a"), ord("z") + 1)]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    common = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    config = transformers.CLIPConfig(
+        text_config={**common, **ids, "vocab_size": len(vocabulary), "max_position_embeddings": 16},
+        vision_config={**common, "image_size": 12, "patch_size": 4},
+        projection_dim=8,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformers.CLIPModel(config).save_pretrained(folder)
+    # The one that works with PIL alone; its name depends on the release of transformers.
+    kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+    images = kind(size={"shortest_edge": 12}, crop_size={"height": 12, "width": 12})
+    texts = transformers.CLIPTokenizerFast(vocab=vocabulary, merges=[], model_max_length=16)
+    transformers.CLIPProcessor(image_processor=images, tokenizer=texts).save_pretrained(folder)
+    return Path(folder)
+
+
 def tiny_model(family: str, *, seed: int = 0, **settings: Any) -> Any:
     """The transformers model of a family, float32, in eval mode; an encoder-decoder gives the encoder."""
     import torch

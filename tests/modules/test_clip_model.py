@@ -5,40 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPProcessor, CLIPTokenizerFast
-from transformers import CLIPModel as TransformersCLIPModel
 
 from sentence_transformers.modules.clip_model import CLIPModel
+from tiny import tiny_clip
 
 Image = pytest.importorskip("PIL.Image")
 
 
-def image_processor(side: int):
-    """The one that works with PIL alone; its name depends on the release of transformers."""
-    import transformers
-
-    kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
-    return kind(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> str:
-    path = str(tmp_path_factory.mktemp("clip"))
-    letters = [chr(number) for number in range(ord("a"), ord("z") + 1)]
-    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
-    vocab = {token: number for number, token in enumerate(tokens)}
-    tokenizer = CLIPTokenizerFast(vocab=vocab, merges=[], model_max_length=16)
-    common = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    config = CLIPConfig(
-        text_config={**common, **ids, "vocab_size": len(vocab), "max_position_embeddings": 16},
-        vision_config={**common, "image_size": 12, "patch_size": 4},
-        projection_dim=8,
-    )
-    torch.manual_seed(0)
-    TransformersCLIPModel(config).save_pretrained(path)
-    CLIPProcessor(image_processor=image_processor(12), tokenizer=tokenizer).save_pretrained(path)
-    return path
+    return str(tiny_clip(tmp_path_factory.mktemp("clip")))
 
 
 @pytest.fixture(scope="module")

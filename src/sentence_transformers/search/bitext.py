@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sentence_transformers.tensors.blocks import check_sizes, device_of, readable, row_count
+from sentence_transformers.tensors.blocks import check_sizes, readable, row_count
 from sentence_transformers.tensors.topk import Best, top_k_both_ways
 
 
@@ -75,7 +75,7 @@ def bitext_mining(
     source, target = readable(source_embeddings), readable(target_embeddings)
     check_sides(source, target)
 
-    forward, backward = neighbours_of_both(source, target, k, max_bytes=max_bytes)
+    forward, backward = top_k_both_ways(source, target, k, max_bytes=max_bytes)
     mean_of_source, mean_of_target = mean_score(forward), mean_score(backward)  # (S,), (T,)
     best_target = proposals(forward, mean_of_source, mean_of_target, MARGINS[margin])
     best_source = proposals(backward, mean_of_target, mean_of_source, MARGINS[margin]).turned()
@@ -114,11 +114,6 @@ class Pairs:
         order = self.target.argsort(stable=True)
         order = order[self.source[order].argsort(stable=True)]
         return self.where(order[self.scores[order].argsort(descending=True, stable=True)])
-
-
-def neighbours_of_both(source: Any, target: Any, k: int, *, max_bytes: int | None) -> tuple[Best, Best]:
-    """The k nearest target rows of each source row, and the k nearest source rows of each target row."""
-    return top_k_both_ways(source, target, k, device=device_of(source), max_bytes=max_bytes)
 
 
 def mean_score(best: Best) -> Tensor:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sentence_transformers.tensors.blocks import check_sizes, device_of, readable
+from sentence_transformers.tensors.blocks import check_sizes, device_of, is_dot_product, readable
 from sentence_transformers.tensors.pairs import best_pairs
 from sentence_transformers.tensors.similarity import cos_sim
-from sentence_transformers.tensors.topk import Best
+from sentence_transformers.tensors.topk import MAX_QUERIES, Best
 from sentence_transformers.tensors.topk import top_k as best_rows
 
 Hit = dict[str, int | float]
@@ -38,8 +38,9 @@ def semantic_search(
         query_embeddings: One row per query, (Q, D), or one query, (D,): a tensor, dense or sparse, an array or
             a list. Scored where the corpus is.
         corpus_embeddings: One row per entry, (N, D).
-        query_chunk_size: Queries that are scored at once at most.
-        corpus_chunk_size: Entries that are scored at once at most; fewer are where memory would become large.
+        query_chunk_size: Queries that a function of yours scores at once at most. For the cosine and the dot
+            product, and wherever memory would become large, sizes that suit the machine are taken.
+        corpus_chunk_size: Entries that are scored at once at most.
         top_k: How many entries to find for each query.
         score_function: Takes rows of both, gives scores (q, n); higher is more alike.
 
@@ -64,7 +65,9 @@ def semantic_search(
         corpus,
         top_k,
         similarity=score_function,
-        max_queries=query_chunk_size,
+        max_queries=max(query_chunk_size, MAX_QUERIES)
+        if is_dot_product(score_function)
+        else query_chunk_size,
         max_rows=corpus_chunk_size,
         device=device_of(corpus),
     )

@@ -43,6 +43,11 @@ Rows = Any
 kind that the similarity takes."""
 
 
+def is_dot_product(similarity: Similarity) -> bool:
+    """Whether a similarity is a dot product of rows as they are, or of rows of length 1."""
+    return similarity is dot_score or similarity in DOTS_OF_UNIT_VECTORS
+
+
 class BlockScorer:
     """Scores of some rows with some others.
 
@@ -56,7 +61,7 @@ class BlockScorer:
         self.similarity = similarity
         self.device = device
         self.normalises = similarity in DOTS_OF_UNIT_VECTORS
-        self.is_dot_product = self.normalises or similarity is dot_score
+        self.is_dot_product = is_dot_product(similarity)
 
     def prepared(self, values: Rows, rows: range) -> Any:
         """Some rows as the similarity takes them: on the device, and normalised for a cosine."""
