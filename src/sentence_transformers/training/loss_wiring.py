@@ -99,7 +99,7 @@ def take_mixed_precision_off(accelerator: Any, model: nn.Module) -> None:
     if vars(model).get("forward") == type(model).forward.__get__(model):
         del model.forward
     # Or a second training would believe that it is still there.
-    model._is_accelerate_prepared = False  # type: ignore[assignment]
+    model._is_accelerate_prepared = False
 
 
 @contextmanager
