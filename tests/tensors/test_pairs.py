@@ -11,6 +11,7 @@ from sentence_transformers.tensors.pairs import (
     among_neighbours,
     best_pairs,
     best_pairs_of_neighbours,
+    falling_order,
     in_order,
     pairs_at_least,
 )
@@ -158,7 +159,7 @@ def test_a_sampled_score_finds_what_lists_of_neighbours_find():
 def test_crowded_rows_keep_their_best_neighbours_and_of_equal_ones_the_first(rows, neighbours, seed):
     embeddings = whole_numbers(rows, 2, seed)
     everything = pairs_at_least(embeddings, -100.0, max_pairs=10_000, similarity=dot_score)
-    kept = in_order(among_neighbours(everything, neighbours, rows))
+    kept = among_neighbours(in_order(everything), neighbours, rows)
     assert listed(kept) == pairs_by_definition(embeddings @ embeddings.T, 10_000, neighbours)
 
 
@@ -166,3 +167,17 @@ def test_crowded_rows_keep_their_best_neighbours_and_of_equal_ones_the_first(row
 def test_no_pairs_at_all_is_refused(name):
     with pytest.raises(ValueError, match=f"{name}=0 lets nothing be found"):
         best_pairs(torch.eye(2), **{"max_pairs": 1, "neighbours": 1, name: 0})
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.floats(allow_nan=False, width=32), st.sampled_from([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf])
+        ),
+        max_size=60,
+    ),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+def test_scores_fall_and_equal_ones_stay_in_order(scores, dtype):
+    expected = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
+    assert falling_order(torch.tensor(scores, dtype=dtype)).tolist() == expected

@@ -130,7 +130,7 @@ def test_the_best_rows_are_the_same_through_a_screen(queries, rows, width, k, of
 
 def test_equal_rows_come_in_order_through_a_screen_wherever_they_stand(always):
     corpus = close_to_few_axes(700, 40)
-    corpus[[13, 200, 333, 698]] = corpus[5]
+    corpus[[13, 200, 333, 698]] = corpus[5].clone()
     best = top_k(corpus[:30], corpus, 6, max_bytes=60_000)
     assert best.rows[5, :5].tolist() == [5, 13, 200, 333, 698]
     assert len(set(best.scores[5, :5].tolist())) == 1

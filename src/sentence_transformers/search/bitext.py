@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sentence_transformers.search.retrieval import lists_of
 from sentence_transformers.tensors.blocks import check_sizes, readable, row_count
 from sentence_transformers.tensors.topk import Best, top_k_both_ways
 
@@ -85,8 +86,7 @@ def bitext_mining(
     pairs = pairs.best_first()
     if retrieval == "max":
         pairs = pairs.where(is_best_of_both(pairs))
-    columns = (pairs.scores.tolist(), pairs.source.tolist(), pairs.target.tolist())
-    return [list(pair) for pair in zip(*columns, strict=True)]
+    return lists_of(pairs.scores, pairs.source, pairs.target)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ in `tensors/topk.py`; models are known by their `encode` alone.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -167,8 +168,7 @@ def paraphrase_mining_embeddings(
         rows_at_once=query_chunk_size,
         max_rows=corpus_chunk_size,
     )
-    columns = (pairs.scores.tolist(), pairs.first.tolist(), pairs.second.tolist())
-    return [list(pair) for pair in zip(*columns, strict=True)]
+    return lists_of(pairs.scores, pairs.first, pairs.second)
 
 
 def hits_of(best: Best) -> list[list[Hit]]:
@@ -177,6 +177,18 @@ def hits_of(best: Best) -> list[list[Hit]]:
         [{"corpus_id": row, "score": score} for row, score in zip(rows, scores, strict=True) if row >= 0]
         for rows, scores in zip(best.rows.tolist(), best.scores.tolist(), strict=True)
     ]
+
+
+def lists_of(*columns: Tensor) -> list[list[float | int]]:
+    """The rows of some columns, (P,) each, as lists of plain numbers."""
+    # Every few hundred new lists, all lists are searched for cycles, which takes most of the time.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return list(map(list, zip(*(column.tolist() for column in columns), strict=True)))
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def check_widths(queries: Any, corpus: Any) -> None:

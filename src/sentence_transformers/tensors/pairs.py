@@ -35,17 +35,17 @@ from sentence_transformers.tensors.topk import top_k
 PANEL_ROWS = 4096
 """Rows that are prepared once for all columns right of them."""
 
-STRIP_ROWS = 512
-"""Rows of a block of scores. More of them waste more below the diagonal."""
+STRIP_ROWS = 1024
+"""Rows of a block of scores. More of them waste more below the diagonal, fewer multiply more slowly."""
 
 BLOCK_COLUMNS = 2048
 """Columns of a block of scores at most."""
 
-SAMPLED_ROWS = 256
+SAMPLED_ROWS = 128
 """Rows by which the score is judged that the best pairs reach."""
 
-SLACK = 1.3
-"""How many more pairs than are asked for should reach the score that a sample suggests."""
+SLACK = 1.05
+"""How many more pairs than are asked for should reach the score that a sample suggests, at least."""
 
 
 @dataclass(frozen=True)
@@ -209,9 +209,9 @@ def best_pairs(
             device=device,
         )
         if found is not None:
-            found = among_neighbours(found, neighbours, row_count(embeddings))
+            found = among_neighbours(in_order(found), neighbours, row_count(embeddings))
             if len(found) >= max_pairs:
-                return in_order(found)[:max_pairs]
+                return found[:max_pairs]
     options = {"similarity": similarity, "max_rows": max_rows, "max_bytes": max_bytes, "device": device}
     return best_pairs_of_neighbours(embeddings, max_pairs, neighbours, rows_at_once, **options)
 
@@ -244,41 +244,43 @@ def sampled_floor(
 
 
 def among_neighbours(pairs: Pairs, neighbours: int, count: int) -> Pairs:
-    """Those of all pairs above some score in which one row is among the best neighbours of the other."""
-    reached = torch.bincount(pairs.first, minlength=count) + torch.bincount(
-        pairs.second, minlength=count
-    )  # (N,)
-    is_crowded = reached > neighbours
-    if not is_crowded.any():
+    """Those of all pairs above some score, best first, in which one row is among the best of the other."""
+    # Half as wide, numbers sort faster.
+    narrow = torch.int32 if count < 2**31 else torch.int64
+    rows = torch.stack([pairs.first.to(narrow), pairs.second.to(narrow)], dim=1).flatten()  # (2P,)
+    if torch.bincount(rows, minlength=count).amax() <= neighbours:
         return pairs
-    counts = ~(is_crowded[pairs.first] & is_crowded[pairs.second])
-    # Lower rows come first, so that a stable sort puts them first among the same scores.
-    row = torch.cat([pairs.second, pairs.first])
-    place = torch.arange(len(pairs), device=row.device).repeat(2)
-    is_ranked = is_crowded[row]
-    row, place = row[is_ranked], place[is_ranked]
-    order = pairs.scores[place].sort(descending=True, stable=True).indices
-    order = order[row[order].sort(stable=True).indices]
-    row, place = row[order], place[order]
-    first_of_row = torch.searchsorted(row, row)
-    rank = torch.arange(len(row), device=row.device) - first_of_row
-    counts[place[rank < neighbours]] = True
-    return pairs[counts]
+    # The pairs are in order, so how good a neighbour is says how often its row occurred before.
+    row, place = rows.sort(stable=True)
+    rank = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)
+    counts = torch.empty_like(row, dtype=torch.bool).scatter_(0, place, rank < neighbours)
+    return pairs[counts.view(-1, 2).any(dim=1)]
 
 
 def in_order(pairs: Pairs) -> Pairs:
     """Pairs, best first; of pairs that score the same, those of the first rows first."""
-    scores, order = pairs.scores.sort(descending=True)
+    order = falling_order(pairs.scores)
+    scores = pairs.scores[order]
     repeats = scores[1:] == scores[:-1]
     if repeats.any():
-        # Only what is tied needs the slower sort by three keys.
+        # Only what is tied needs to be sorted by three keys.
         edge = repeats.new_zeros(1)
         tied = (torch.cat([repeats, edge]) | torch.cat([edge, repeats])).nonzero()[:, 0]
         members = order[tied]
-        for key in (pairs.second, pairs.first, -pairs.scores):
+        for key in (pairs.second, pairs.first):
             members = members[key[members].sort(stable=True).indices]
-        order[tied] = members
+        order[tied] = members[falling_order(pairs.scores[members])]
     return pairs[order]
+
+
+def falling_order(scores: Tensor) -> Tensor:
+    """The order (P,) of scores, largest first; of equal ones the first. NaN must not occur."""
+    if scores.dtype != torch.float32:
+        return scores.sort(descending=True, stable=True).indices
+    # Whole numbers sort ten times faster, and the bits of a float are one: adding 0 leaves no minus zero, and
+    # negative floats count the wrong way round.
+    bits = (scores + 0.0).view(torch.int32)
+    return (~(bits ^ ((bits >> 31) & 0x7FFFFFFF))).sort(stable=True).indices
 
 
 def best_pairs_of_neighbours(

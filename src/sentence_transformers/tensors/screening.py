@@ -43,13 +43,13 @@ FEWEST_QUERIES = 128
 ROWS_FOR_EACH_NUMBER = 20
 """With fewer rows than this times their width, finding the axes takes too large a part of the time."""
 
-COST_OF_RESCORING = 10.0
+COST_OF_RESCORING = 20.0
 """What scoring one pair by itself costs, in scores of a matrix product."""
 
-COST_OF_SELECTING = 0.05
+COST_OF_SELECTING = 0.1
 """What looking at one bound costs, in the same measure, whatever the width."""
 
-WORTHWHILE = 0.8
+WORTHWHILE = 0.85
 """Largest estimated cost, relative to scoring all in full, at which a screen is used."""
 
 MAX_BYTES = 2**28
@@ -184,19 +184,18 @@ def screen_of_queries(
     prepared = scorer.prepared(queries, range(count))
     if prepared.dtype != torch.float32 or not prepared.isfinite().all():
         return None
-    floors, likely = [], []
+    vectors = principal_axes(sample[:SAMPLED_ROWS])
+    some = prepared[:: max(1, count // SAMPLED_QUERIES)]
     # Of the whole corpus as many rows are as good as these of the sample.
     rank = min(k, 1 + 2 * k * len(sample) // row_count(corpus))
-    for part in ranges(count, queries_at_once):
-        best = scorer.scores(prepared[part.start : part.stop], sample).topk(k, dim=1).values
-        floors.append(best[:, -1:])
-        likely.append(best[:, rank - 1 : rank])
-    vectors = principal_axes(sample[:SAMPLED_ROWS])
-    asked = slice(0, None, max(1, count // SAMPLED_QUERIES))
-    some, limits = prepared[asked] @ vectors, torch.cat(likely)[asked]
-    kept = numbers_to_keep(some, sample[-SAMPLED_ROWS:] @ vectors, limits, uses=count)
+    limits = scorer.scores(some, sample).topk(rank, dim=1).values[:, -1:]
+    kept = numbers_to_keep(some @ vectors, sample[-SAMPLED_ROWS:] @ vectors, limits, uses=count)
     if kept is None:
         return None
+    floors = [
+        scorer.scores(prepared[part.start : part.stop], sample).topk(k, dim=1).values[:, -1:]
+        for part in ranges(count, queries_at_once)
+    ]
     axes = Axes(vectors[:, :kept].contiguous())
     short, squares = axes.shortened(prepared)
     return QueryScreen(axes, prepared, short, math.sqrt(float(squares.max())), torch.cat(floors))

@@ -37,7 +37,7 @@ from sentence_transformers.tensors.similarity import Similarity, cos_sim, dots_o
 
 logger = logging.getLogger(__name__)
 
-MAX_QUERIES = 512
+MAX_QUERIES = 1024
 """Queries that are scored at once; more do not make a matrix product faster."""
 
 SCREENED_QUERIES = 512
