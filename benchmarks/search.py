@@ -43,7 +43,7 @@ SIZES = {
     "community_detection": (20_000, 50_000),
 }
 LONG = 100_000
-"""From this many rows on, mining is measured in one round only."""
+"""From this many rows on, mining is measured in one round only, and usearch's exact search not at all."""
 
 
 def main() -> None:
@@ -103,12 +103,12 @@ def measured(
             product = started[OURS].ask("product", with_itself=not is_search)
             seconds.setdefault("product", []).append(product["seconds"])
             if is_search:
-                for other in ("faiss_flat", "usearch_exact"):
-                    answers[other] = started[OURS].ask(other)
+                asked = {"faiss_flat": {}, "int8": {"precision": "int8"}, "binary": {"precision": "binary"}}
+                if size < LONG:
+                    asked["usearch_exact"] = {}
+                for other, arguments in asked.items():
+                    answers[other] = started[OURS].ask("quantized" if arguments else other, **arguments)
                     seconds.setdefault(other, []).append(answers[other]["seconds"])
-                for precision in ("int8", "binary"):
-                    answers[precision] = started[OURS].ask("quantized", precision=precision)
-                    seconds.setdefault(precision, []).append(answers[precision]["seconds"])
         if is_search:
             exact = np.array(started[OURS].ask("exact_rows")["found"]) if size <= 100_000 else None
             truth = np.array(answers[REFERENCE]["found"]) if exact is None else exact

@@ -99,7 +99,7 @@ def always(monkeypatch):
     """Screens wherever it can be done, whether or not it pays."""
     monkeypatch.setattr(screening, "WORTHWHILE", 1000.0)
     monkeypatch.setattr(screening, "FEWEST_QUERIES", 1)
-    monkeypatch.setattr(screening, "ROWS_FOR_EACH_NUMBER", 1)
+    monkeypatch.setattr(screening, "SCORES_FOR_AXES", 0)
 
 
 @given(
@@ -121,7 +121,7 @@ def test_the_best_rows_are_the_same_through_a_screen(queries, rows, width, k, of
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(screening, "WORTHWHILE", 1000.0)
         patch.setattr(screening, "FEWEST_QUERIES", 1)
-        patch.setattr(screening, "ROWS_FOR_EACH_NUMBER", 1)
+        patch.setattr(screening, "SCORES_FOR_AXES", 0)
         assert screen_of_queries(asked, corpus, scorer(dot_score), k, queries_at_once=8) is not None
         found = top_k(asked, corpus, k, max_bytes=max_bytes, **options)
     assert found.rows.tolist() == expected.rows.tolist()

@@ -7,6 +7,7 @@ sign, and packs eight dimensions into a byte. Searching quantised embeddings sta
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,8 @@ PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 
 STEPS = 255
 """Steps into which the range of a dimension is cut."""
+
+ROWS_AT_ONCE = 4096
 
 FEW_EMBEDDINGS = 100
 """From fewer embeddings than this, the range of a dimension is a poor estimate."""
@@ -63,10 +66,24 @@ def quantize_embeddings(
     if precision == "float32":
         return values.astype(np.float32)
     if precision in ("int8", "uint8"):
-        steps = scalar_steps(values, *ranges_for(values, precision, ranges, calibration_embeddings))
-        return steps if precision == "uint8" else shift_to_signed(steps)
-    bits = np.packbits(values > 0, axis=-1)
-    return bits if precision == "ubinary" else shift_to_signed(bits)
+        least, largest = ranges_for(values, precision, ranges, calibration_embeddings)
+        return by_blocks(values, precision == "int8", lambda rows: scalar_steps(rows, least, largest))
+    return by_blocks(values, precision == "binary", lambda rows: np.packbits(rows > 0, axis=-1))
+
+
+def by_blocks(
+    values: np.ndarray, is_signed: bool, codes_of: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Codes of embeddings, a block of rows at a time, so that little more memory is needed than for the result."""
+    if values.ndim != 2:
+        codes = codes_of(values)
+        return shift_to_signed(codes) if is_signed else codes
+    width = codes_of(values[:0]).shape[1]
+    result = np.empty((len(values), width), dtype=np.int8 if is_signed else np.uint8)
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        codes = codes_of(values[start : start + ROWS_AT_ONCE])
+        result[start : start + ROWS_AT_ONCE] = shift_to_signed(codes) if is_signed else codes
+    return result
 
 
 def as_array(values: Any) -> np.ndarray:

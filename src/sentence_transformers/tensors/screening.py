@@ -40,8 +40,8 @@ SAMPLED_QUERIES = 128
 FEWEST_QUERIES = 128
 """For fewer queries, shortening a corpus costs more than it saves."""
 
-ROWS_FOR_EACH_NUMBER = 20
-"""With fewer rows than this times their width, finding the axes takes too large a part of the time."""
+SCORES_FOR_AXES = 800
+"""With fewer scores than this times their squared width, finding the axes takes too large a part of the time."""
 
 COST_OF_RESCORING = 20.0
 """What scoring one pair by itself costs, in scores of a matrix product."""
@@ -121,10 +121,10 @@ def screen_for(embeddings: Rows, scorer: BlockScorer, threshold: float) -> Scree
         scorer: What scores them. Only dot products and cosines on a CPU are screened.
         threshold: The score that a pair must reach.
     """
-    sample = sample_of(embeddings, scorer)
+    count = row_count(embeddings)
+    sample = sample_of(embeddings, scorer, count * count // 2)
     if sample is None:
         return None
-    count = row_count(embeddings)
     vectors = principal_axes(sample)
     turned = sample @ vectors
     some, others = turned[::4], torch.cat([turned[1::4], turned[2::4], turned[3::4]])
@@ -178,7 +178,7 @@ def screen_of_queries(
     count = row_count(queries)
     if count < FEWEST_QUERIES or not is_dense(queries) or 4 * count * queries.shape[1] > MAX_BYTES:
         return None
-    sample = sample_of(corpus, scorer, ROWS_FOR_FLOORS)
+    sample = sample_of(corpus, scorer, count * row_count(corpus), ROWS_FOR_FLOORS)
     if sample is None or len(sample) <= 4 * k:
         return None
     prepared = scorer.prepared(queries, range(count))
@@ -208,9 +208,16 @@ def places_reaching(bounds: Tensor, limits: float | Tensor) -> tuple[Tensor, Ten
         The rows, the columns, and the numbers themselves, (P,) each.
     """
     groups = grouped(bounds, at_least_groups=1)  # (n, G, g)
+    return members_reaching(groups, groups.amax(dim=-1), limits)
+
+
+def members_reaching(
+    groups: Tensor, largest: Tensor, limits: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`places_reaching` for numbers in groups, (n, G, g), of which the largest are known, (n, G)."""
     per_row, size = groups.shape[1:]
     # A NaN must not hide the rest of its group.
-    flat = (~(groups.amax(dim=-1) < limits)).flatten().nonzero()[:, 0]  # (h,)
+    flat = (~(largest < limits)).flatten().nonzero()[:, 0]  # (h,)
     # One index is many times faster than two.
     members = groups.reshape(-1, size).index_select(0, flat)  # (h, g)
     if isinstance(limits, Tensor):
@@ -218,15 +225,19 @@ def places_reaching(bounds: Tensor, limits: float | Tensor) -> tuple[Tensor, Ten
     place = (members >= limits).flatten().nonzero()[:, 0]  # (P,)
     hit = flat.index_select(0, place // size)
     row = hit // per_row
-    return row, (hit - row * per_row) * size + place % size, members.flatten().index_select(0, place)
+    return (
+        row,
+        (hit - row * per_row) * size + place % size,
+        members.flatten().index_select(0, place),
+    )
 
 
-def sample_of(embeddings: Rows, scorer: BlockScorer, size: int = SAMPLED_ROWS) -> Tensor | None:
-    """Some rows (S, D), prepared, in random order; None for rows that cannot be screened, or too few to pay."""
+def sample_of(embeddings: Rows, scorer: BlockScorer, scores: int, size: int = SAMPLED_ROWS) -> Tensor | None:
+    """Some rows (S, D), prepared, in random order; None if they cannot be screened, or not for so few scores."""
     if not scorer.is_dot_product or not is_dense(embeddings) or scorer.device.type != "cpu":
         return None
     count, width = row_count(embeddings), embeddings.shape[1]
-    if count < ROWS_FOR_EACH_NUMBER * width:
+    if scores < SCORES_FOR_AXES * width**2:
         return None
     picked = torch.randperm(count, generator=torch.Generator().manual_seed(count))[: min(size, count // 4)]
     sample = scorer.prepared(picked_rows(embeddings, picked), range(len(picked)))
@@ -240,7 +251,12 @@ def principal_axes(sample: Tensor) -> Tensor:
 
 
 def numbers_to_keep(
-    some: Tensor, others: Tensor, limits: Tensor, *, most: int | None = None, uses: float = math.inf
+    some: Tensor,
+    others: Tensor,
+    limits: Tensor,
+    *,
+    most: int | None = None,
+    uses: float = math.inf,
 ) -> int | None:
     """How many leading numbers make the cheapest screen of some rows (S, D) against others, turned to the axes.
 

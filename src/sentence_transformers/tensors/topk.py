@@ -32,7 +32,12 @@ from sentence_transformers.tensors.blocks import (
     readable,
     row_count,
 )
-from sentence_transformers.tensors.screening import QueryScreen, places_reaching, screen_of_queries
+from sentence_transformers.tensors.screening import (
+    QueryScreen,
+    members_reaching,
+    places_reaching,
+    screen_of_queries,
+)
 from sentence_transformers.tensors.similarity import Similarity, cos_sim, dots_of_places
 
 logger = logging.getLogger(__name__)
@@ -45,6 +50,9 @@ SCREENED_QUERIES = 512
 
 MOST_RESCORED = 0.05
 """Share of a block's pairs above which it is scored in full instead of pair by pair."""
+
+FEW_BETTER = 2
+"""Rows of a block that are looked at one by one, in multiples of those that are kept; more are sorted together."""
 
 DEFAULT_BYTES: Mapping[str, int] = {"cpu": 2**25, "elsewhere": 2**29}
 """Memory for a block of scores and the rows it is made of. On a CPU a block should stay near the cores."""
@@ -134,7 +142,11 @@ class TopK:
             for queries in ranges(row_count(self.queries), self.max_queries):
                 own = self.scorer.prepared(self.queries, queries)
                 scores = self.scorer.scores(own, block)  # (q, n)
-                self.keep_best(queries, self.without_own_rows(scores, queries, rows), self.seen + rows.start)
+                self.keep_best(
+                    queries,
+                    self.without_own_rows(scores, queries, rows),
+                    self.seen + rows.start,
+                )
         self.seen += count
 
     def add_screened(self, screen: QueryScreen, rows: range, block: Tensor) -> bool:
@@ -159,16 +171,8 @@ class TopK:
                 query, column, _ = places_reaching(self.without_own_rows(bounds, queries, rows), limits)
             scores = dots_of_places(own, block, query, column)  # (P,)
             is_better = scores > threshold[query, 0]
-            query, column, scores = query[is_better], column[is_better], scores[is_better]
-            if not len(query):
-                continue
-            # One line for each query with something better, filled up with minus infinity.
-            improved, line, found = query.unique_consecutive(return_inverse=True, return_counts=True)
-            place = torch.arange(len(query)) - (found.cumsum(0) - found)[line]
-            better = scores.new_full((len(improved), int(found.max())), -torch.inf)
-            numbers = torch.zeros_like(better, dtype=torch.int64)
-            better[line, place], numbers[line, place] = scores, column + self.seen + rows.start
-            self.take_over(improved + queries.start, better, numbers)
+            column = column[is_better] + self.seen + rows.start
+            self.take_over_places(queries, query[is_better], column, scores[is_better])
         return True
 
     def make_room(self, width: int) -> None:
@@ -215,6 +219,12 @@ class TopK:
             self.warn_about_nan()
             groups = groups.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
             largest = groups.amax(dim=-1)
+        if self.seen_enough(threshold):
+            above = torch.nextafter(threshold, torch.full_like(threshold, torch.inf))
+            query, column, values = members_reaching(groups, largest, above)
+            if len(query) <= FEW_BETTER * self.scores[queries.start : queries.stop].numel():
+                self.take_over_places(queries, query, column + first_row, values)
+                return
         improved = (largest.amax(dim=1, keepdim=True) > threshold).nonzero()[:, 0]  # (r,)
         if not len(improved):
             return
@@ -231,6 +241,18 @@ class TopK:
             rows = rows.gather(1, order)
         found = found.masked_fill(found <= threshold, -torch.inf)
         self.take_over(improved + queries.start, found, rows + first_row)
+
+    def take_over_places(self, queries: range, query: Tensor, row: Tensor, scores: Tensor) -> None:
+        """Take over rows that are better than what is kept, (P,) each: in the order of queries, then of rows."""
+        if not len(query):
+            return
+        # One line for each query with something better, filled up with minus infinity.
+        improved, line, found = query.unique_consecutive(return_inverse=True, return_counts=True)
+        place = torch.arange(len(query), device=query.device) - (found.cumsum(0) - found)[line]
+        better = scores.new_full((len(improved), int(found.max())), -torch.inf)
+        rows = torch.zeros_like(better, dtype=torch.int64)
+        better[line, place], rows[line, place] = scores, row
+        self.take_over(improved + queries.start, better, rows)
 
     def take_over(self, improved: Tensor, found: Tensor, rows: Tensor) -> None:
         """Sort further rows (r, m) with their scores in among those kept for some queries, (r,)."""
@@ -250,6 +272,10 @@ class TopK:
             return lowest
         floor = torch.nextafter(lowest.new_tensor(self.at_least), lowest.new_tensor(-torch.inf))
         return lowest.clamp(min=floor)
+
+    def seen_enough(self, threshold: Tensor) -> bool:
+        """Whether every query has something to beat, (q, 1), so that few rows of a block are better."""
+        return not bool(threshold.isneginf().any())
 
     def warn_about_nan(self) -> None:
         if not self.has_warned:
