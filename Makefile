@@ -23,7 +23,7 @@ REFERENCE := .venv-reference
 REFERENCE_3 := .venv-reference-3.4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-encode bench-memory bench-compatibility bench-training docs clean
+.PHONY: help demo test check format bench bench-encode bench-memory bench-compatibility bench-training bench-search docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -44,7 +44,7 @@ format: $(VENV)/.has-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-encode bench-memory bench-compatibility bench-training
+bench: bench-encode bench-memory bench-compatibility bench-training bench-search
 
 bench-encode: $(VENV)/.has-dev $(REFERENCE)/.ready
 	$(BIN)/python benchmarks/encode.py $(BENCH_ARGS)
@@ -57,6 +57,9 @@ bench-compatibility: $(VENV)/.has-dev $(REFERENCE)/.ready $(REFERENCE_3)/.ready
 
 bench-training: $(VENV)/.has-dev $(REFERENCE)/.ready
 	$(BIN)/python benchmarks/training.py --quality $(BENCH_ARGS)
+
+bench-search: $(VENV)/.has-dev $(REFERENCE)/.ready
+	$(BIN)/python benchmarks/search.py $(BENCH_ARGS)
 
 docs: $(VENV)/.has-docs
 	$(BIN)/python -m pdoc --docformat google --output-directory build/docs sentence_transformers

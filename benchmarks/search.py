@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import json
 import os
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from side_by_side import (
     median,
     print_table,
     read_table,
+    results_path,
     workers,
     write_results,
 )
@@ -63,7 +66,21 @@ def main() -> None:
             results["workloads"].append(result)
             report(result)
     if not options.quick:
-        write_results("search", results)
+        write_results("search", with_earlier(results))
+
+
+def with_earlier(results: dict[str, Any]) -> dict[str, Any]:
+    """Results, with those of an earlier run on a machine of this kind for what was not measured this time."""
+    path = results_path("search", results["machine"])
+    if not path.exists():
+        return results
+    measured = {
+        (work["name"], work["rows"]): work for work in json.loads(path.read_text("utf-8"))["workloads"]
+    }
+    measured |= {(work["name"], work["rows"]): work for work in results["workloads"]}
+    order = list(SIZES)
+    workloads = sorted(measured.values(), key=lambda work: (order.index(work["name"]), work["rows"]))
+    return {**results, "workloads": workloads}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -84,10 +101,13 @@ def measured(
     """Time of one function at one size, for each side and each yardstick, and whether all found the same."""
     is_search = name == "semantic_search"
     rounds = 1 if size >= LONG and not is_search else options.rounds
+    # What takes a moment is measured more often.
+    rounds = max(rounds, 5) if size <= 20_000 else rounds
     pythons = {OURS: Path(sys.executable), REFERENCE: REFERENCES[REFERENCE]}
     seconds: dict[str, list[float]] = {}
     answers: dict[str, dict[str, Any]] = {}
     result: dict[str, Any] = {"name": name, "rows": size, "queries": QUERIES if is_search else None}
+    result["measured_at"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with workers(pythons, "search_worker.py") as started:
         load = {"corpus": str(corpus), "count": size, "query_file": str(queries) if is_search else None}
         for side, worker in started.items():

@@ -157,12 +157,16 @@ def machine() -> dict[str, Any]:
     }
 
 
+def results_path(claim: str, machine: dict[str, Any]) -> Path:
+    """Where the results of a claim on a kind of machine lie."""
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']} cores".lower()).strip("-")
+    return RESULTS / f"{claim}-{slug}.json"
+
+
 def write_results(claim: str, results: dict[str, Any]) -> Path:
     """Write results/CLAIM-MACHINE.json; says where."""
-    name = f"{results['machine']['cpu']} {results['machine']['cores']} cores".lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{claim}-{slug}.json"
+    path = results_path(claim, results["machine"])
     path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(f"\nWritten to {path.relative_to(ROOT)}.")
     return path
