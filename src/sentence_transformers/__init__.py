@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 from sentence_transformers.compat import moved
 
 if TYPE_CHECKING:  # For editors and type checkers, which do not run `__getattr__`.
+    from sentence_transformers.cross_encoder.model import CrossEncoder as CrossEncoder
+    from sentence_transformers.model_card.cross_encoder import (
+        CrossEncoderModelCardData as CrossEncoderModelCardData,
+    )
     from sentence_transformers.model_card.sentence_transformer import (
         SentenceTransformerModelCardData as SentenceTransformerModelCardData,
     )

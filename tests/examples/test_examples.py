@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cross_encoder_cases import tiny_classifier
 from tiny import tiny_clip
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -213,6 +214,17 @@ def test_quantised_embeddings_are_measured(minilm_path, tmp_path):
     assert float(kept["int8"]) >= 99
     assert float(kept["binary, rescored"]) >= 95
     assert "| binary | 48 |" in printed
+
+
+def test_candidates_are_re_ranked(minilm_path, tmp_path):
+    del minilm_path
+    reranker = str(tiny_classifier("bert", tmp_path / "reranker", 1))
+    program = str(EXAMPLES / "retrieve_rerank" / "retrieve_and_rerank.py")
+    printed = run(program, "--reranker", reranker, "--limit", "20", "--candidates", "5", folder=tmp_path)
+    assert "examples/data: 20 queries, 480 documents" in printed
+    found = dict(re.findall(r"nDCG@10 ([a-z-]+): ([\d.]+)", printed))
+    # A ranker that was never trained puts good candidates out of order.
+    assert float(found["retrieved"]) > float(found["re-ranked"]) > 0
 
 
 def test_every_example_is_in_the_table():

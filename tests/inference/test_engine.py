@@ -123,8 +123,10 @@ def test_a_text_is_read_and_computed_once_however_often_it_comes(texts):
 
 def test_inputs_that_are_no_texts_are_all_computed():
     assert first_occurrences([[1, 2], [1, 2]]) is None
-    assert first_occurrences([("a", "b"), ("a", "b")]) is None
-    assert first_occurrences(["a", ("a", "b"), "a"]) is None
+    assert first_occurrences([["a", "b"], ["a", "b"]]) is None
+    assert first_occurrences([("a", ["b"]), ("a", ["b"])]) is None
+    assert first_occurrences([("a", "b"), ("b", "a"), ("a", "b")]).tolist() == [0, 1, 0]
+    assert first_occurrences(["a", ("a", "b"), "a"]).tolist() == [0, 1, 0]
     assert first_occurrences(["a", "b"]) is None
     assert first_occurrences(["b", "a", "b", "a"]).tolist() == [0, 1, 0, 1]
 
@@ -237,7 +239,7 @@ def test_progress_counts_every_input_once(texts, monkeypatch):
         def update(self, number):
             counted.append(number)
 
-    monkeypatch.setattr(engine, "progress_bar", lambda total, shown: Bar())
+    monkeypatch.setattr(engine, "progress_bar", lambda total, shown, unit: Bar())
     run(job_of(SumOfLetters(), tokens=2), texts, ArraySink(len(texts)))
     assert sum(counted) == len(texts)
 

@@ -60,6 +60,7 @@ LOSSES: tuple[tuple[str, str], ...] = (
 TABLE: tuple[tuple[str, str, str], ...] = (
     # Models
     ("sentence_transformer.model", "SentenceTransformer", ". SentenceTransformer sentence_transformer"),
+    ("cross_encoder.model", "CrossEncoder", ". cross_encoder cross_encoder.CrossEncoder"),
     ("encoder.base", "BaseModel", "base base.model"),
     ("encoder.adapters", "PeftAdapterMixin", "base base.peft_mixin peft_mixin"),
     ("encoder.adapters", "peft_wrapper", "base.peft_mixin peft_mixin"),
@@ -90,6 +91,11 @@ TABLE: tuple[tuple[str, str, str], ...] = (
         "model_card.sentence_transformer",
         "SentenceTransformerModelCardData",
         ". model_card sentence_transformer sentence_transformer.model_card",
+    ),
+    (
+        "model_card.cross_encoder",
+        "CrossEncoderModelCardData",
+        ". cross_encoder cross_encoder.model_card",
     ),
     ("model_card.data", "BaseModelCardData", "model_card base.model_card"),
     ("model_card.callbacks", "BaseModelCardCallback", "model_card base.model_card"),
@@ -273,6 +279,54 @@ TABLE: tuple[tuple[str, str, str], ...] = (
         "evaluation.triplet",
         "TripletEvaluator",
         f"{EVALUATION_ROOMS} evaluation.TripletEvaluator sentence_transformer.evaluation.triplet",
+    ),
+    # Evaluators of cross-encoders
+    (
+        "cross_encoder.evaluation.classification",
+        "CrossEncoderClassificationEvaluator",
+        "cross_encoder.evaluation",
+    ),
+    (
+        "cross_encoder.evaluation.correlation",
+        "CrossEncoderCorrelationEvaluator",
+        "cross_encoder.evaluation",
+    ),
+    ("cross_encoder.evaluation.nano_beir", "CrossEncoderNanoBEIREvaluator", "cross_encoder.evaluation"),
+    (
+        "cross_encoder.evaluation.older",
+        "CEBinaryAccuracyEvaluator CEBinaryClassificationEvaluator CECorrelationEvaluator CEF1Evaluator "
+        "CERerankingEvaluator CESoftmaxAccuracyEvaluator",
+        "cross_encoder.evaluation",
+    ),
+    (
+        "cross_encoder.evaluation.reranking",
+        "CrossEncoderRerankingEvaluator",
+        "cross_encoder.evaluation",
+    ),
+    # Losses of cross-encoders
+    ("cross_encoder.losses.adr_mse", "ADRMSELoss", "cross_encoder.losses"),
+    (
+        "cross_encoder.losses.lambda_loss",
+        "LambdaLoss LambdaRankScheme NDCGLoss1Scheme NDCGLoss2PPScheme NDCGLoss2Scheme NoWeightingScheme "
+        "RankNetLoss",
+        "cross_encoder.losses",
+    ),
+    ("cross_encoder.losses.list_net", "ListNetLoss", "cross_encoder.losses"),
+    ("cross_encoder.losses.margin_mse", "MarginMSELoss", "cross_encoder.losses"),
+    (
+        "cross_encoder.losses.multiple_negatives_ranking",
+        "CachedMultipleNegativesRankingLoss MultipleNegativesRankingLoss",
+        "cross_encoder.losses",
+    ),
+    (
+        "cross_encoder.losses.plist_mle",
+        "ListMLELoss PListMLELambdaWeight PListMLELoss",
+        "cross_encoder.losses",
+    ),
+    (
+        "cross_encoder.losses.pointwise",
+        "BinaryCrossEntropyLoss CrossEntropyLoss MSELoss",
+        "cross_encoder.losses",
     ),
     # Search
     ("search.clustering", "community_detection", "util util.retrieval"),

@@ -22,3 +22,27 @@ def transformer_with_mean_pooling(folder: Path, options: dict[str, Any]) -> Orde
     transformer = Transformer.load(str(folder), **options)
     pooling = Pooling(transformer.get_word_embedding_dimension(), "mean")
     return OrderedDict({"0": transformer, "1": pooling})
+
+
+def transformer_with_head(folder: Path, options: dict[str, Any]) -> OrderedDict[str, nn.Module]:
+    """A transformer with a head for sequence classification; a new head if the checkpoint has none.
+
+    Args:
+        folder: The checkpoint.
+        options: As for `Transformer.load`; the folder's own settings for modules, if any, are not read.
+    """
+    from sentence_transformers.modules.transformer.module import Transformer
+
+    trust = {"trust_remote_code": options.get("trust_remote_code", False)}
+    given: dict[str, Any] = {
+        name: {**trust, **(options.get(name) or {})}
+        for name in ("model_kwargs", "processor_kwargs", "config_kwargs")
+    }
+    transformer = Transformer(
+        str(folder),
+        cache_dir=options.get("cache_folder"),
+        backend=options.get("backend", "torch"),
+        transformer_task="sequence-classification",
+        **given,
+    )
+    return OrderedDict({"0": transformer})

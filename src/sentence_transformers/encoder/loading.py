@@ -34,6 +34,11 @@ class LoadedModel:
     config: dict[str, Any] = field(default_factory=dict)
 
 
+def has_modules(folder: Path) -> bool:
+    """Whether a folder lists the parts of a model; otherwise it is a plain transformers checkpoint."""
+    return (folder / MODULES_FILE).is_file()
+
+
 def load_model(folder: Path, options: dict[str, Any]) -> LoadedModel:
     """Load all parts that `modules.json` lists.
 

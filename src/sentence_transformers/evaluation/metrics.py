@@ -176,3 +176,26 @@ class F1:
     recall: float
     threshold: float
     mcc: float
+
+
+def f1_means(predicted: Any, labels: Any) -> dict[str, float]:
+    """F1 of choosing among several classes, in three ways to make one number of it.
+
+    Args:
+        predicted: The class chosen for each row, (N,).
+        labels: The true ones, (N,).
+
+    Returns:
+        `f1_macro`, the mean over all classes that were chosen or true; `f1_weighted`, the same weighted by how many
+        rows are truly of the class; `f1_micro`, over all decisions, which is the share of right ones.
+    """
+    predicted, labels = np.asarray(predicted), np.asarray(labels)
+    classes = np.union1d(predicted, labels)[:, None]  # (C, 1)
+    chosen, true = (predicted == classes).sum(axis=1), (labels == classes).sum(axis=1)  # (C,)
+    hits = ((predicted == classes) & (labels == classes)).sum(axis=1)
+    f1 = 2 * hits / (chosen + true)
+    return {
+        "f1_macro": float(f1.mean()),
+        "f1_micro": float((predicted == labels).mean()),
+        "f1_weighted": float((f1 * true).sum() / len(labels)),
+    }

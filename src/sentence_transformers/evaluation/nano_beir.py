@@ -14,10 +14,12 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from sentence_transformers.evaluation.base import MeasuringEvaluator
 from sentence_transformers.evaluation.information_retrieval import (
     InformationRetrievalEvaluator,
     RankingEvaluator,
 )
+from sentence_transformers.evaluation.report import Measurement
 from sentence_transformers.tensors.similarity import SimilarityFunction
 
 logger = logging.getLogger(__name__)
@@ -58,7 +60,55 @@ TITLES: Mapping[str, str] = {
 """The sets of NanoBEIR by their short names, and how they are written."""
 
 
-class NanoBEIREvaluator(RankingEvaluator):
+class OverSets(MeasuringEvaluator):
+    """An evaluator that runs others, one for each of several sets, and makes one number of all of theirs.
+
+    Subclasses write `measurement`, which is given the numbers of all sets by name, and set `evaluators`, of which
+    each has a `name`, and `aggregate_fn`.
+    """
+
+    evaluators: Sequence[Any]
+    aggregate_fn: Callable[[list[float]], float]
+
+    def measurement(self, metrics: Mapping[str, float]) -> Measurement:
+        """What is reported of the numbers of all sets."""
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        model: Any,
+        output_path: str | None = None,
+        epoch: int = -1,
+        steps: int = -1,
+        *args: Any,
+        **kwargs: Any,
+    ) -> dict[str, float]:
+        """Score a model on every set.
+
+        Args:
+            model: The model; it is left as it was.
+            output_path: Folder for the files, one of each set and one of all; made if need be. None writes none.
+            epoch: When in training this is; -1 for outside of it.
+            steps: Steps of that epoch; -1 for its end.
+            *args: Further arguments for each set's evaluator.
+            **kwargs: The same.
+
+        Returns:
+            Numbers of each set, and of all, by name; `primary_metric` is the main one.
+        """
+        of_sets: dict[str, float] = {}
+        by_metric: dict[str, list[float]] = {}
+        for evaluator in self.evaluators:
+            logger.info("%s: %s", type(self).__name__, evaluator.name)
+            metrics = evaluator(model, output_path, epoch, steps, *args, **kwargs)
+            of_sets.update(metrics)
+            for key, value in metrics.items():
+                by_metric.setdefault(key.removeprefix(f"{evaluator.name}_"), []).append(value)
+        of_all = {key: float(self.aggregate_fn(values)) for key, values in by_metric.items()}
+        return {**of_sets, **self.report(model, self.measurement(of_all), output_path, epoch, steps)}
+
+
+class NanoBEIREvaluator(OverSets, RankingEvaluator):
     """Quality of retrieval on each set of NanoBEIR, and the mean over the sets.
 
     Each set has 50 queries and up to 10,000 documents of a set of BEIR (Thakur et al. 2021, "BEIR: A Heterogeneous
@@ -174,39 +224,9 @@ class NanoBEIREvaluator(RankingEvaluator):
             **{key: value for key, value in prompts.items() if value},
         }
 
-    def __call__(
-        self,
-        model: Any,
-        output_path: str | None = None,
-        epoch: int = -1,
-        steps: int = -1,
-        *args: Any,
-        **kwargs: Any,
-    ) -> dict[str, float]:
-        """Score a model on every set.
-
-        Args:
-            model: The model; it is left as it was.
-            output_path: Folder for the files, one of each set and one of all; made if need be. None writes none.
-            epoch: When in training this is; -1 for outside of it.
-            steps: Steps of that epoch; -1 for its end.
-            *args: Further arguments for each `InformationRetrievalEvaluator`.
-            **kwargs: The same.
-
-        Returns:
-            Numbers of each set, and of all, by name; `primary_metric` is the main one.
-        """
-        of_sets: dict[str, float] = {}
-        by_metric: dict[str, list[float]] = {}
-        for evaluator in self.evaluators:
-            logger.info("%s: %s", type(self).__name__, evaluator.name)
-            metrics = evaluator(model, output_path, epoch, steps, *args, **kwargs)
-            of_sets.update(metrics)
-            for key, value in metrics.items():
-                by_metric.setdefault(key.removeprefix(f"{evaluator.name}_"), []).append(value)
+    def measurement(self, metrics: Mapping[str, float]) -> Measurement:
         self.score_function_names = self.evaluators[0].score_function_names
-        of_all = {key: float(self.aggregate_fn(values)) for key, values in by_metric.items()}
-        return {**of_sets, **self.report(model, self.measurement(of_all), output_path, epoch, steps)}
+        return RankingEvaluator.measurement(self, metrics)
 
 
 def splits_of(names: Sequence[str], dataset_id: str) -> dict[str, str]:

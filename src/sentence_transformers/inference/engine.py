@@ -37,7 +37,8 @@ class Job:
     """How one call computes its batches.
 
     `forward` runs the model on the features of a batch that lie on `device`; `finish` makes of its output
-    what the sink takes. `budget` is shared by all calls on the model. `max_rows` limits a batch.
+    what the sink takes. `budget` is shared by all calls on the model. `max_rows` limits a batch,
+    `unit` is what the progress bar counts.
     """
 
     source: Source
@@ -47,6 +48,7 @@ class Job:
     budget: TokenBudget
     max_rows: int | None = None
     show_progress_bar: bool = False
+    unit: str = "text"
 
 
 def run(job: Job, inputs: Sequence[Any], sink: Sink) -> None:
@@ -64,7 +66,7 @@ def run(job: Job, inputs: Sequence[Any], sink: Sink) -> None:
         chosen = numbers[stretch[0] : stretch[1]]
         return chosen, job.source.read([inputs[number] for number in chosen])
 
-    with progress_bar(len(inputs), shown=job.show_progress_bar) as bar, torch.inference_mode():
+    with progress_bar(len(inputs), shown=job.show_progress_bar, unit=job.unit) as bar, torch.inference_mode():
         bar.update(len(inputs) - len(numbers))
         for chosen, rows in ahead(read, stretches):
             lengths = rows.lengths
@@ -117,16 +119,24 @@ def compute(
 
 
 def first_occurrences(inputs: Sequence[Any]) -> np.ndarray | None:
-    """For each text the number of the first one equal to it, (n,); None when all differ or are no texts."""
-    if len(inputs) < 2 or not isinstance(inputs[0], str):
+    """For each input the number of the first one equal to it, (n,); None when all differ.
+
+    None too when they are neither texts nor tuples of texts, whose contents nobody can change meanwhile.
+    """
+    if len(inputs) < 2 or not isinstance(inputs[0], (str, tuple)):
         return None
     seen: dict[Any, int] = {}
     first = np.empty(len(inputs), dtype=np.int64)
     for number, text in enumerate(inputs):
-        if not isinstance(text, str):
+        if not isinstance(text, str) and not is_tuple_of_texts(text):
             return None
         first[number] = seen.setdefault(text, number)
     return None if len(seen) == len(inputs) else first
+
+
+def is_tuple_of_texts(item: Any) -> bool:
+    """Whether an input is a tuple, such as a pair, with nothing but texts in it."""
+    return isinstance(item, tuple) and all(isinstance(part, str) for part in item)
 
 
 def to_device(features: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -154,13 +164,13 @@ class _NoBar:
         pass
 
 
-def progress_bar(texts: int, *, shown: bool) -> Any:
-    """A bar that counts texts, or something that looks like one and shows nothing."""
+def progress_bar(texts: int, *, shown: bool, unit: str = "text") -> Any:
+    """A bar that counts texts (or pairs, …), or something that looks like one and shows nothing."""
     if not shown:
         return _NoBar()
     from tqdm.auto import tqdm
 
-    return tqdm(total=texts, desc="Encoding", unit="text", unit_scale=True, smoothing=0.1)
+    return tqdm(total=texts, desc="Encoding", unit=unit, unit_scale=True, smoothing=0.1)
 
 
 def wants_progress(show_progress_bar: bool | None) -> bool:

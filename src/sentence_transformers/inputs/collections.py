@@ -10,6 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
+def given_inputs(first: Any, second: Any) -> Any:
+    """The inputs, under whichever of their two names they came.
+
+    Raises:
+        TypeError: If they came under both or neither.
+    """
+    if first is None and second is None:
+        raise TypeError("There is nothing to encode: None is no input. Pass a text, or a list of texts.")
+    if first is not None and second is not None:
+        raise TypeError("The inputs are given twice. Pass them once, as the first argument or as inputs=….")
+    return second if first is None else first
+
+
 def as_list(inputs: Any) -> Sequence[Any]:
     """The inputs as a sequence that can be indexed.
 

@@ -133,7 +133,12 @@ class EmbeddingLoss(nn.Module):
         """
         columns = list(sentence_features)
         self.check(len(columns), labels)
-        context = self.context(columns)
+        return self.compute(columns, labels, self.context(columns))
+
+    def compute(
+        self, columns: Sequence[Features], labels: Tensor | None, context: Any
+    ) -> Tensor | dict[str, Tensor]:
+        """The loss of columns that have been checked, with what `context` gave for them."""
         if self.is_cached:
             from sentence_transformers.losses.cached import cached_parts
 

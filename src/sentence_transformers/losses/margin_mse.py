@@ -16,6 +16,15 @@ from sentence_transformers.storage.importing import similarity_fct_name
 from sentence_transformers.tensors.embeddings import Embeddings
 from sentence_transformers.tensors.similarity import pairwise_dot_score
 
+CITATION = bibtex(
+    "misc",
+    "hofstätter2021improving",
+    title="Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge Distillation",
+    author=["Sebastian Hofstätter", "Sophia Althammer", "Michael Schröder", "Mete Sertkan", "Allan Hanbury"],
+    year=2021,
+    arxiv="2010.02666 cs.IR",
+)
+
 
 class MarginMSELoss(EmbeddingLoss):
     """Squared difference of the student's and the teacher's margin between positive and negative.
@@ -59,20 +68,7 @@ class MarginMSELoss(EmbeddingLoss):
     @property
     def citation(self) -> str:
         """BibTeX of the paper."""
-        return bibtex(
-            "misc",
-            "hofstätter2021improving",
-            title="Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge Distillation",
-            author=[
-                "Sebastian Hofstätter",
-                "Sophia Althammer",
-                "Michael Schröder",
-                "Mete Sertkan",
-                "Allan Hanbury",
-            ],
-            year=2021,
-            arxiv="2010.02666 cs.IR",
-        )
+        return CITATION
 
 
 def teacher_margins(labels: Tensor, negatives: int) -> Tensor:

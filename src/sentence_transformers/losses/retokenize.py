@@ -8,6 +8,7 @@ tokenizer normalised it, and tokenised anew.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -60,10 +61,10 @@ def texts_of(tokenizer: Any, features: Features) -> list[str]:
     return list(decode(rows, skip_special_tokens=True))
 
 
-def prepared(model: Any, texts: list[str]) -> Features:
-    """Features of texts, as the model itself makes them."""
+def prepared(model: Any, texts: Sequence[Any], **options: Any) -> Features:
+    """Features of texts, or pairs of texts, as the model itself makes them; `options` are those of its method."""
     prepare = getattr(model, "preprocess", None) or model.tokenize
-    return dict(prepare(texts))
+    return dict(prepare(texts, **options))
 
 
 def on_device(features: Features, device: torch.device) -> Features:

@@ -78,7 +78,7 @@ def introduction(card: BaseModelCardData) -> str:
     return (
         f"# {card.model_name or card.get_default_model_name()}\n\n"
         f"This is a [Sentence Transformers](https://www.sbert.net) model{origin}. "
-        f"It turns each input into {card.output_phrase}.{purpose}"
+        f"It turns each {card.input_phrase} into {card.output_phrase}.{purpose}"
     )
 
 

@@ -106,6 +106,9 @@ class BaseModelCardData(CardData):
     model_type: ClassVar[str] = "model"
     """What the kind of model is called in a sentence."""
 
+    input_phrase: ClassVar[str] = "input"
+    """What the model takes one of, in a sentence."""
+
     output_phrase: ClassVar[str] = "an embedding"
     """What the model turns each input into, in a sentence."""
 

@@ -21,12 +21,12 @@ from sentence_transformers.arguments import accepts_older_names
 from sentence_transformers.backend.native import every_module
 from sentence_transformers.encoder.base import BaseModel
 from sentence_transformers.encoder.default_modules import transformer_with_mean_pooling
-from sentence_transformers.inference.engine import Job, progress_bar, run, wants_progress
+from sentence_transformers.inference.engine import wants_progress
 from sentence_transformers.inference.options import DEFAULT_BATCH_SIZE, EncodeOptions, check_truncate_dim
 from sentence_transformers.inference.prompts import choose_prompt, first_configured
 from sentence_transformers.inference.sinks import ArraySink, ListSink, TensorSink
-from sentence_transformers.inference.workers import Pool, run_in_pool, serve
-from sentence_transformers.inputs.collections import as_list
+from sentence_transformers.inference.workers import Pool
+from sentence_transformers.inputs.collections import as_list, given_inputs
 from sentence_transformers.modules.pooling import Pooling
 from sentence_transformers.sentence_transformer.results import empty_result, finished
 from sentence_transformers.tensors.precision import quantize_embeddings
@@ -197,7 +197,7 @@ class SentenceTransformer(BaseModel, FitMixin):
             RuntimeError: If a worker process failed.
         """
         inputs = given_inputs(sentences, inputs)
-        self._check_kwargs(kwargs)
+        self._check_kwargs(kwargs, "encode")
         options = EncodeOptions(
             batch_size=batch_size,
             show_progress_bar=show_progress_bar,
@@ -215,8 +215,7 @@ class SentenceTransformer(BaseModel, FitMixin):
         )
         if not len(items):
             return empty_result(options)
-        is_shared = pool is None and self._ranks is not None and self._ranks.takes(items)
-        if is_shared or pool is not None or isinstance(device, (list, tuple)):
+        if self._is_shared_work(items, pool, device):
             result = self._encode_in_processes(items, options, text_prompt, pool, device, chunk_size, kwargs)
         else:
             result = self._encode_here(items, options, text_prompt, device, kwargs)
@@ -332,10 +331,6 @@ class SentenceTransformer(BaseModel, FitMixin):
         kwargs: dict[str, Any],
     ) -> Any:
         """Encode in this process; gives an array, a tensor or a list, not yet quantised."""
-        if device is not None and torch.device(device) != self.device:
-            self.to(device)
-        if self.training:
-            self.eval()
         vectors = options.output_value == "sentence_embedding"
         sink: ArraySink | TensorSink | ListSink
         if not vectors:
@@ -345,17 +340,18 @@ class SentenceTransformer(BaseModel, FitMixin):
         else:
             sink = TensorSink(len(items))
         module_kwargs = {key: value for key, value in kwargs.items() if key in self.get_model_kwargs()}
-        job = Job(
-            source=self._source(items, packed=options.output_value is not None, prompt=prompt, **kwargs),
-            # Called, not `forward`ed: what spreads weights over processes collects them in hooks.
-            forward=lambda features: self(features, **module_kwargs),
+        self._compute_here(
+            items,
+            sink,
             finish=lambda outputs: finished(outputs, options),
-            device=self.device,
-            budget=self._budget(),
+            packed=options.output_value is not None,
+            prompt=prompt,
+            device=device,
             max_rows=options.max_rows,
-            show_progress_bar=wants_progress(options.show_progress_bar),
+            shows_progress=wants_progress(options.show_progress_bar),
+            module_kwargs=module_kwargs,
+            reading_kwargs=kwargs,
         )
-        run(job, items, sink)
         if isinstance(sink, ListSink):
             return sink.items
         return sink.array if isinstance(sink, ArraySink) else sink.tensor
@@ -371,13 +367,8 @@ class SentenceTransformer(BaseModel, FitMixin):
         kwargs: dict[str, Any],
     ) -> Any:
         """Encode in worker processes: of a pool, of a distributed run, or started and ended here."""
-        ranks = self._ranks if pool is None else None
-        started = self.start_multi_process_pool(list(devices)) if pool is None and ranks is None else None
         vectors = options.output_value == "sentence_embedding"
         sink: ArraySink | ListSink = ArraySink(len(items)) if vectors else ListSink(len(items))
-
-        def put(numbers: Sequence[int], result: Any) -> None:
-            sink.put(numbers, torch.as_tensor(result) if vectors else result)
 
         work = {
             "prompt": prompt or "",
@@ -387,17 +378,15 @@ class SentenceTransformer(BaseModel, FitMixin):
             "truncate_dim": options.truncate_dim,
             **kwargs,
         }
-        if ranks is not None:
-            ranks.run(items, work, put)
-            return self._collected(sink, options)
-        try:
-            with progress_bar(len(items), shown=wants_progress(options.show_progress_bar)) as bar:
-                run_in_pool(
-                    started or pool or {}, items, work, chunk_size=chunk_size, put=put, update=bar.update
-                )
-        finally:
-            if started is not None and started["processes"]:
-                self.stop_multi_process_pool(started)
+        self._compute_in_processes(
+            items,
+            sink,
+            work,
+            pool=pool,
+            devices=devices,
+            chunk_size=chunk_size,
+            shows_progress=wants_progress(options.show_progress_bar),
+        )
         return self._collected(sink, options)
 
     @staticmethod
@@ -421,16 +410,6 @@ class SentenceTransformer(BaseModel, FitMixin):
         if not options.convert_to_numpy and not options.convert_to_tensor:
             return list(result)
         return result
-
-    def _check_kwargs(self, kwargs: dict[str, Any]) -> None:
-        known = {*self.get_model_kwargs(), "task", "processing_kwargs"}
-        unknown = [name for name in kwargs if name not in known]
-        if unknown:
-            extra = ", ".join(self.get_model_kwargs()) or "none"
-            raise ValueError(
-                f"{type(self).__name__}.encode() got arguments it does not know: {', '.join(unknown)}. The modules of "
-                f"this model take these beyond the documented ones: {extra}."
-            )
 
     # -- several processes -------------------------------------------------------------------------------
 
@@ -483,11 +462,6 @@ class SentenceTransformer(BaseModel, FitMixin):
             pool=pool,
             chunk_size=chunk_size,
         )
-
-    @staticmethod
-    def _multi_process_worker(device: str, model: SentenceTransformer, inputs: Any, outputs: Any) -> None:
-        model.to(device)
-        serve(model._encode_share, inputs, outputs)
 
     def _encode_share(self, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
         """Encode what another process has sent, where the model is."""
@@ -599,16 +573,3 @@ class SentenceTransformer(BaseModel, FitMixin):
     def load(input_path: str) -> SentenceTransformer:
         """Load a model from a folder; the constructor does the same."""
         return SentenceTransformer(input_path)
-
-
-def given_inputs(first: Any, second: Any) -> Any:
-    """The inputs, under whichever of their two names they came.
-
-    Raises:
-        TypeError: If they came under both or neither.
-    """
-    if first is None and second is None:
-        raise TypeError("There is nothing to encode: None is no input. Pass a text, or a list of texts.")
-    if first is not None and second is not None:
-        raise TypeError("The inputs are given twice. Pass them once, as the first argument or as inputs=….")
-    return second if first is None else first

@@ -20,6 +20,9 @@ TASK_CLASSES: dict[str, str] = {
 TASK_OUTPUTS: dict[str, str] = {"sequence-classification": "scores"}
 """Name of the entry a task's result is stored under, where it is not `token_embeddings`."""
 
+METHOD_OUTPUTS: dict[str, str] = {"sequence-classification": "logits"}
+"""What transformers calls a task's result, where it is not `last_hidden_state`."""
+
 ENCODERS_OF_PAIRS: dict[str, str] = {
     "t5": "T5EncoderModel",
     "mt5": "MT5EncoderModel",

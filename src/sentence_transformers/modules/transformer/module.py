@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from sentence_transformers.arguments import accepts_older_names
-from sentence_transformers.backend import attention, native
+from sentence_transformers.backend import attention, heads, native
 from sentence_transformers.backend.lean import LeanEncoder, open_lean
 from sentence_transformers.backend.lean import grown as grown_model
 from sentence_transformers.inputs.packing import PackedLayout
@@ -32,6 +32,7 @@ from sentence_transformers.modules.base import RowInputModule, locate
 from sentence_transformers.modules.transformer import unpadding
 from sentence_transformers.modules.transformer.architectures import (
     ENCODERS_OF_PAIRS,
+    METHOD_OUTPUTS,
     PACKABLE,
     TASK_CLASSES,
     TASK_OUTPUTS,
@@ -56,11 +57,9 @@ logger = logging.getLogger(__name__)
 
 _growing = threading.Lock()
 
-TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
-
 
 class Transformer(RowInputModule):
-    """A transformers model that gives an embedding for every token.
+    """A transformers model that gives an embedding for every token, or scores for every row.
 
     Args:
         model_name_or_path: Folder or hub name of a transformers checkpoint.
@@ -138,7 +137,7 @@ class Transformer(RowInputModule):
         self.backend = backend
         self.do_lower_case = do_lower_case
         self.transformer_task = transformer_task
-        self.modality_config = modality_config or TEXT_ONLY
+        self.modality_config = modality_config or text_only(transformer_task)
         self.module_output_name = module_output_name or TASK_OUTPUTS.get(transformer_task, "token_embeddings")
         self.processing_kwargs = processing_kwargs
         self.unpad_inputs = unpad_inputs
@@ -221,6 +220,11 @@ class Transformer(RowInputModule):
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
         self._max_seq_length = value
+
+    @property
+    def _encoder(self) -> Any:
+        """What gives token embeddings: the model, or what its head stands on."""
+        return self._model if self.transformer_task == "feature-extraction" else self._model.base_model
 
     def get_word_embedding_dimension(self) -> int:
         """Width of each token's embedding."""
@@ -308,7 +312,7 @@ class Transformer(RowInputModule):
 
     def _check_positions(self, longest: int) -> None:
         """Refuse rows that are longer than the model's table of positions, if it has one."""
-        table = getattr(getattr(self._model, "embeddings", None), "position_embeddings", None)
+        table = getattr(getattr(self._encoder, "embeddings", None), "position_embeddings", None)
         if not isinstance(table, nn.Embedding):
             return
         positions = len(table.weight) - position_offset(self._model.config)
@@ -330,12 +334,12 @@ class Transformer(RowInputModule):
         config = self._model.config
         return (
             self.unpad_inputs is not False
-            and self.transformer_task == "feature-extraction"
+            and (self.transformer_task == "feature-extraction" or heads.serves(self._model))
             and not getattr(config, "output_hidden_states", False)
             and not getattr(config, "output_attentions", False)
             and not getattr(config, "is_decoder", False)
             and not native.has_hooks(self._model)  # those who look in expect rows, (B, T, D)
-            and (self._adopts_packing or native.runs(self._model))
+            and (self._adopts_packing or native.runs(self._encoder))
         )
 
     @property
@@ -399,6 +403,8 @@ class Transformer(RowInputModule):
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Add `token_embeddings` (B, T, D) to the features; packed features give (1, sum of T, D).
 
+        With a head for sequence classification add `scores` (B, labels) instead, from padded and packed features.
+
         Args:
             features: From `preprocess` or `collate_rows`. With a true entry `output_hidden_states` they also
                 get `all_layer_embeddings`, a list of (B, T, D): what the first layer is given, then what
@@ -435,16 +441,27 @@ class Transformer(RowInputModule):
         """The same of the tokens alone; what stands at padding afterwards is zero, (B, T, D)."""
         packed, layout, places = unpadding.pack(features, offset=position_offset(self._model.config))
         shape = features["input_ids"].shape
-        return [
-            unpadding.spread(tokens[0], places, shape)
-            for tokens in self._forward_packed(packed, layout, kwargs)
-        ]
+        if self.transformer_task == "feature-extraction":
+            return [
+                unpadding.spread(tokens[0], places, shape)
+                for tokens in self._forward_packed(packed, layout, kwargs)
+            ]
+        if kwargs or 0 in layout.lengths:
+            return self._forward_padded(features, kwargs)
+        scores = self._forward_packed(packed, layout, kwargs)[0]
+        rows = places[packed["cu_seq_lens_q"][:-1].long()] // shape[1]  # the row of each score, (B,)
+        return [torch.empty_like(scores).index_copy(0, rows, scores)]
 
     def _forward_packed(
         self, features: dict[str, Any], layout: PackedLayout, kwargs: dict[str, Any]
     ) -> list[Tensor]:
-        """The same of packed rows, (1, sum of T, D)."""
-        if layout.total == 0:
+        """The same of packed rows, (1, sum of T, D); of a model with a head the scores, (B, labels)."""
+        if self.transformer_task != "feature-extraction":
+            if 0 in layout.lengths:  # without a token there is nothing for the head to look at
+                return [
+                    self.forward(repad_flattened_features({**features}), **kwargs)[self.module_output_name]
+                ]
+        elif layout.total == 0:
             width = self.get_word_embedding_dimension()
             return [torch.zeros(1, 0, width, dtype=self._model.dtype, device=self._model.device)]
         given = {
@@ -453,17 +470,27 @@ class Transformer(RowInputModule):
             if name in features
         }
         if not kwargs:
-            fast = native.forward_of(self._model)
+            fast = native.forward_of(self._encoder)
             if fast is not None:
-                return [fast(layout, **given)]
+                return [self._after_head(fast(layout, **given), layout)]
         if not self._adopts_packing:
             padded = self.forward(repad_flattened_features({**features}), **kwargs)
-            return [padded[self.module_output_name][padded["attention_mask"].bool()][None]]
+            result = padded[self.module_output_name]
+            if self.transformer_task != "feature-extraction":
+                return [result]
+            return [result[padded["attention_mask"].bool()][None]]
         if self.auto_model.config._attn_implementation != attention.NAME:
             attention.adopt(self.auto_model)
+        encoder = self._encoder
         with attention.packed(layout):
-            outputs = self.auto_model(**given, **without_cache(self.auto_model), **kwargs, return_dict=True)
-        return [outputs[0], *(outputs.get("hidden_states") or ())]
+            outputs = encoder(**given, **without_cache(encoder), **kwargs, return_dict=True)
+        return [self._after_head(outputs[0], layout), *(outputs.get("hidden_states") or ())]
+
+    def _after_head(self, tokens: Tensor, layout: PackedLayout) -> Tensor:
+        """What the model makes of packed token embeddings (1, sum of T, D): nothing more, or scores (B, labels)."""
+        if self.transformer_task == "feature-extraction":
+            return tokens
+        return heads.packed_scores(self.auto_model, tokens[0], layout)
 
     # -- files -------------------------------------------------------------------------------------------
 
@@ -472,8 +499,8 @@ class Transformer(RowInputModule):
         config: dict[str, Any] = {"max_seq_length": self.max_seq_length, "do_lower_case": self.do_lower_case}
         usual = {
             "transformer_task": "feature-extraction",
-            "modality_config": TEXT_ONLY,
-            "module_output_name": TASK_OUTPUTS.get(self.transformer_task, "token_embeddings"),
+            "modality_config": text_only("feature-extraction"),
+            "module_output_name": "token_embeddings",
         }
         for key in self.config_keys:
             value = getattr(self, key)
@@ -486,6 +513,9 @@ class Transformer(RowInputModule):
         del args, kwargs
         save_transformer(self.auto_model, output_path, safe_serialization)
         self.save_tokenizer(output_path)
+        if self.transformer_task == "sequence-classification" and self.max_seq_length is not None:
+            # Where releases before 6 look for it, which read no settings of ours with such a model.
+            set_saved_limit(Path(output_path) / "tokenizer_config.json", self.max_seq_length)
         write_json(Path(output_path) / "sentence_bert_config.json", self.get_config_dict())
 
     @classmethod
@@ -555,6 +585,19 @@ class Transformer(RowInputModule):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_text_by_limit": {}}
+
+
+def text_only(task: str) -> dict[str, Any]:
+    """How text runs through a model for a task, as model folders state it."""
+    return {
+        "text": {"method": "forward", "method_output_name": METHOD_OUTPUTS.get(task, "last_hidden_state")}
+    }
+
+
+def set_saved_limit(path: Path, max_length: int) -> None:
+    """Write into a saved tokenizer's settings how many tokens it keeps."""
+    if path.is_file():
+        write_json(path, {**read_json(path), "model_max_length": max_length})
 
 
 def with_prompt(prompt: str, item: Any) -> Any:

@@ -17,6 +17,7 @@ import torch
 
 from sentence_transformers.inputs.packing import ROW_LENGTHS, PackedLayout
 from sentence_transformers.inputs.rows import TokenRows
+from sentence_transformers.modules.transformer.pairs import PairTemplate, template_of
 
 CHARACTERS_PER_TOKEN = 16
 """A prefix of this many characters for each token that can be read is nearly always enough."""
@@ -45,6 +46,8 @@ class TextTokenizer:
         self.wants_type_ids = "token_type_ids" in tokenizer.model_input_names
         self._lock = threading.Lock()
         self._counter: Any = None
+        self._pair_template: PairTemplate | None = None
+        self._joins_pairs: bool | None = None  # unknown until the first pair comes
         self._backend = self._private_backend()
         self.fingerprint = fingerprint(tokenizer, max_length, lowercase)
 
@@ -60,10 +63,9 @@ class TextTokenizer:
         are_pairs = any(isinstance(item, tuple) for item in cleaned)
         if self._backend is None:
             return self._rows_of_python_tokenizer(cleaned, are_pairs)
-        if are_pairs or self.max_length is None or self._backend.truncation["direction"] != "right":
-            encodings = self._backend.encode_batch_fast(cleaned)
-        else:
-            encodings = self._encode_texts(cleaned)
+        if are_pairs and all(isinstance(item, tuple) for item in cleaned) and self._pair_template_if_any():
+            return self._join_pairs(cleaned)
+        encodings = self._backend.encode_batch_fast(cleaned) if are_pairs else self._encode_texts(cleaned)
         type_ids = (
             [encoding.type_ids for encoding in encodings] if are_pairs and self.wants_type_ids else None
         )
@@ -89,18 +91,53 @@ class TextTokenizer:
             "Pass a string, or a pair of two strings."
         )
 
-    def _encode_texts(self, texts: list[str]) -> list[Any]:
+    def _pair_template_if_any(self) -> PairTemplate | None:
+        """How pairs are joined from their texts; None when only the tokenizer itself can tell."""
+        if self._joins_pairs is None:
+            with self._lock:
+                self._pair_template = template_of(
+                    self._backend, max_length=self.max_length, cuts_right=self._cuts_right
+                )
+                self._joins_pairs = self._pair_template is not None
+        return self._pair_template
+
+    def _join_pairs(self, pairs: list[tuple[str, str]]) -> TokenRows:
+        """Tokenise pairs, reading each distinct text once."""
+        template = self._pair_template
+        assert template is not None
+        texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+        encodings = self._encode_texts(texts, special_tokens=False)
+        ids_of = {text: encoding.ids for text, encoding in zip(texts, encodings)}
+        ids: list[Sequence[int]] = []
+        kinds: list[Sequence[int]] = []
+        for first, second in pairs:
+            halves = template.cut(ids_of[first], ids_of[second])
+            if halves is None:
+                whole = self._backend.encode(first, second)
+                ids.append(whole.ids)
+                kinds.append(whole.type_ids)
+                continue
+            ids.append(template.ids(*halves))
+            if self.wants_type_ids:
+                kinds.append(template.kinds(*halves))
+        return TokenRows(ids=ids, type_ids=kinds if self.wants_type_ids else None)
+
+    @property
+    def _cuts_right(self) -> bool:
+        truncation = self._backend.truncation
+        return truncation is None or truncation["direction"] == "right"
+
+    def _encode_texts(self, texts: list[str], *, special_tokens: bool = True) -> list[Any]:
         """Tokenise texts, looking only at a prefix of those far too long to be read whole."""
         limit = self.max_length or 0
         reach = CHARACTERS_PER_TOKEN * (limit + SPARE_TOKENS)
-        long = [number for number, text in enumerate(texts) if len(text) > 2 * reach]
-        if not long:
-            return self._backend.encode_batch_fast(texts)
-        texts = list(texts)
-        whole = {number: texts[number] for number in long}
-        for number in long:
-            texts[number] = self._safe_prefix(whole[number], reach)
-        return self._backend.encode_batch_fast(texts)
+        if self.max_length is not None and self._cuts_right:
+            long = [number for number, text in enumerate(texts) if len(text) > 2 * reach]
+            if long:
+                texts = list(texts)
+                for number in long:
+                    texts[number] = self._safe_prefix(texts[number], reach)
+        return self._backend.encode_batch_fast(texts, add_special_tokens=special_tokens)
 
     def _safe_prefix(self, text: str, reach: int) -> str:
         """A prefix that has the same leading tokens as the whole text, up to the limit.
