@@ -22,7 +22,7 @@ from sentence_transformers.tensors.blocks import (
     readable,
     row_count,
 )
-from sentence_transformers.tensors.pairs import Pairs, above_diagonal, blocks_above_diagonal, pairs_at_least
+from sentence_transformers.tensors.pairs import Pairs, blocks_above_diagonal, pairs_at_least
 from sentence_transformers.tensors.similarity import cos_sim, pairwise_dot_score
 
 MAX_PAIRS = 2**24
@@ -140,7 +140,7 @@ def communities_of_many(
     count = len(may_be_center)
     close = np.zeros(count, dtype=np.int64)
     for rows, columns, own, others in blocks_above_diagonal(embeddings, scorer, 2 * batch_size):
-        is_close = above_diagonal(scorer.scores(own, others), columns.start - rows.start, True) >= threshold
+        is_close = above_diagonal(scorer.scores(own, others) >= threshold, columns.start - rows.start)
         close[rows.start : rows.stop] += is_close.sum(dim=1).cpu().numpy()
         close[columns.start : columns.stop] += is_close.sum(dim=0).cpu().numpy()
     is_free = np.ones(count, dtype=bool)
@@ -169,3 +169,10 @@ def communities_of_many(
                 members = around(center, free[places], closeness[places])
                 is_free[members] = False
                 yield members
+
+
+def above_diagonal(are_close: Tensor, offset: int) -> Tensor:
+    """Which are close (n, m), of the columns behind the row; the first one stands `offset` behind the first row."""
+    corner = are_close[:, : max(0, len(are_close) - offset)]
+    corner &= torch.ones_like(corner).triu(1 - offset)
+    return are_close

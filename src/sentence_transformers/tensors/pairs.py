@@ -110,14 +110,13 @@ def pairs_at_least(
     parts: list[Pairs] = []
     count = 0
     for rows, columns, own, others in blocks_above_diagonal(embeddings, scorer, max_columns, progress):
-        if screen is None:
-            scores = above_diagonal(
-                scorer.scores(own, others), columns.start - rows.start, scorer.is_dot_product
-            )
-            row, column, values = places_reaching(scores, threshold)
-        else:
-            bounds = above_diagonal(screen.bounds(rows, columns), columns.start - rows.start, True)
-            row, column, values = places_reaching(bounds, screen.threshold)
+        bounds = scorer.scores(own, others) if screen is None else screen.bounds(rows, columns)
+        limit = threshold if screen is None else screen.threshold
+        row, column, values = places_reaching(bounds, limit)
+        if columns.start < rows.stop:
+            is_behind = column + columns.start > row + rows.start
+            row, column, values = row[is_behind], column[is_behind], values[is_behind]
+        if screen is not None:
             values = dots_of_places(own, others, row, column)
             reached = values >= threshold
             row, column, values = row[reached], column[reached], values[reached]
@@ -149,17 +148,6 @@ def blocks_above_diagonal(
                 yield rows, behind, own, some_rows(others, range(behind.start - start, len(columns)))
         if progress is not None:
             progress(len(panel))
-
-
-def above_diagonal(scores: Tensor, offset: int, is_ours: bool) -> Tensor:
-    """Scores in which only columns behind the row count; the first column stands `offset` behind the first row."""
-    if offset >= len(scores):
-        return scores
-    # A similarity may hand out what it keeps.
-    scores = scores if is_ours else scores.clone()
-    corner = scores[:, : len(scores) - offset]
-    corner.masked_fill_(torch.ones_like(corner, dtype=torch.bool).tril(-offset), -torch.inf)
-    return scores
 
 
 def best_pairs(
