@@ -139,7 +139,7 @@ def test_equal_rows_come_in_order_through_a_screen_wherever_they_stand(always):
 def test_a_block_with_numbers_that_are_none_is_scored_in_full(always):
     corpus = close_to_few_axes(3000, 64)
     expected = top_k(corpus[:40], corpus, 5)
-    # Beyond the rows of the sample that floors are taken from, with luck: either way the result must hold.
+    # Whether or not the row is among those that floors are taken from.
     spoiled = torch.cat([corpus, torch.full((1, 64), torch.nan)])
     found = top_k(corpus[:40], spoiled, 5, max_bytes=100_000)
     assert found.rows.tolist() == expected.rows.tolist()

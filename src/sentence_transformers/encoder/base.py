@@ -1,7 +1,8 @@
 """What models of every kind are: a sequence of modules that is loaded, saved, moved and asked.
 
 A kind (dense, sparse, …) adds what its embeddings are and how they compare. How parts are read and written
-stands in `loading.py` and `saving.py`, adapters in `adapters.py`, the encode loop in `inference/`.
+stands in `loading.py` and `saving.py`, adapters in `adapters.py`, how many inputs are
+computed, here or in other processes, in `computing.py`, and the loop over batches in `inference/`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing_extensions import Self
 from sentence_transformers.arguments import accepts_older_names
 from sentence_transformers.backend.native import every_module
 from sentence_transformers.encoder.adapters import PeftAdapterMixin
+from sentence_transformers.encoder.computing import ComputingMixin
 from sentence_transformers.encoder.loading import (
     LoadedModel,
     has_modules,
@@ -31,13 +33,9 @@ from sentence_transformers.encoder.loading import (
     without_missing,
 )
 from sentence_transformers.encoder.saving import installed_versions, publish, save_model
-from sentence_transformers.inference.engine import Job, progress_bar, run
 from sentence_transformers.inference.memory import TokenBudget
 from sentence_transformers.inference.prompts import check_prompt_name
-from sentence_transformers.inference.ranks import Ranks
-from sentence_transformers.inference.sinks import ListSink, Sink
 from sentence_transformers.inference.tokens import RawSource, RowSource, Source
-from sentence_transformers.inference.workers import Pool, run_in_pool, serve, start_pool, stop_pool
 from sentence_transformers.inputs.packing import PackedLayout
 from sentence_transformers.inputs.routed import is_routed
 from sentence_transformers.inputs.tokens import is_token_ids
@@ -53,7 +51,7 @@ _listing = threading.local()
 BACKENDS = ("torch", "onnx", "openvino")
 
 
-class BaseModel(nn.Sequential, PeftAdapterMixin):
+class BaseModel(nn.Sequential, ComputingMixin, PeftAdapterMixin):
     """A sequence of modules with prompts, that can be saved, loaded and encoded with.
 
     Args:
@@ -80,13 +78,9 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
     """
 
     model_type: str = "BaseModel"
-    _ranks: Ranks | None = None
-    """Processes of a distributed run that encode for this one, during an evaluation."""
     default_huggingface_organization: str | None = None
     usual_prompts: Mapping[str, str] = MappingProxyType({"query": "", "document": ""})
     """Prompts every model of this kind has, to begin with."""
-    input_unit: str = "text"
-    """What the progress bar counts."""
 
     @accepts_older_names(tokenizer_kwargs="processor_kwargs", use_auth_token="token")
     def __init__(
@@ -409,11 +403,6 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
             or (not first.__module__.startswith("sentence_transformers.") and overrides_rows(first))
         )
 
-    def _budget(self) -> TokenBudget:
-        """The token budget of the device the model is on, shared by all calls."""
-        device = self.device
-        return self._budgets.setdefault(str(device), TokenBudget(device))
-
     def _check_kwargs(self, kwargs: dict[str, Any], method: str) -> None:
         """Refuse arguments that no module of this model takes."""
         known = {*self.get_model_kwargs(), "task", "processing_kwargs"}
@@ -424,100 +413,6 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
                 f"{type(self).__name__}.{method}() got arguments it does not know: {', '.join(unknown)}. The modules of "
                 f"this model take these beyond the documented ones: {extra}."
             )
-
-    def _compute_here(
-        self,
-        items: Sequence[Any],
-        sink: Sink,
-        *,
-        finish: Callable[[dict[str, Any]], Any],
-        packed: bool,
-        prompt: str | None,
-        device: Any,
-        max_rows: int | None,
-        shows_progress: bool,
-        module_kwargs: dict[str, Any],
-        reading_kwargs: dict[str, Any],
-    ) -> None:
-        """Compute inputs in this process.
-
-        Args:
-            items: The inputs.
-            sink: Where the results go.
-            finish: Makes of a batch's features what the sink takes.
-            packed: Whether rows may be packed.
-            prompt: Put in front of every text.
-            device: Where to compute; None for where the model is.
-            max_rows: Inputs of a batch at most.
-            shows_progress: Whether to show a bar.
-            module_kwargs: For the modules' `forward`.
-            reading_kwargs: For the first module's side of inputs.
-        """
-        if device is not None and torch.device(device) != self.device:
-            self.to(device)
-        if self.training:
-            self.eval()
-        job = Job(
-            source=self._source(items, packed=packed, prompt=prompt, **reading_kwargs),
-            # Called, not `forward`ed: what spreads weights over processes collects them in hooks.
-            forward=lambda features: self(features, **module_kwargs),
-            finish=finish,
-            device=self.device,
-            budget=self._budget(),
-            max_rows=max_rows,
-            show_progress_bar=shows_progress,
-            unit=self.input_unit,
-        )
-        run(job, items, sink)
-
-    def _is_shared_work(self, items: Sequence[Any], pool: Pool | None, device: Any) -> bool:
-        """Whether other processes are to compute these inputs."""
-        by_ranks = pool is None and self._ranks is not None and self._ranks.takes(items)
-        return by_ranks or pool is not None or isinstance(device, (list, tuple))
-
-    def _compute_in_processes(
-        self,
-        items: Sequence[Any],
-        sink: Sink,
-        work: dict[str, Any],
-        *,
-        pool: Pool | None,
-        devices: Any,
-        chunk_size: int | None,
-        shows_progress: bool,
-    ) -> None:
-        """Compute inputs in worker processes: of a pool, of a distributed run, or started and ended here.
-
-        Args:
-            items: The inputs.
-            sink: Where the results go.
-            work: Options of `_encode_share`, which computes them there.
-            pool: From `start_multi_process_pool`.
-            devices: Devices to start a worker on each, when there is no pool.
-            chunk_size: Inputs that are sent at a time.
-            shows_progress: Whether to show a bar.
-        """
-        ranks = self._ranks if pool is None else None
-        started = self.start_multi_process_pool(list(devices)) if pool is None and ranks is None else None
-
-        def put(numbers: Sequence[int], result: Any) -> None:
-            sink.put(numbers, result if isinstance(sink, ListSink) else torch.as_tensor(result))
-
-        if ranks is not None:
-            ranks.run(items, work, put)
-            return
-        try:
-            with progress_bar(len(items), shown=shows_progress, unit=self.input_unit) as bar:
-                run_in_pool(
-                    started or pool or {}, items, work, chunk_size=chunk_size, put=put, update=bar.update
-                )
-        finally:
-            if started is not None and started["processes"]:
-                self.stop_multi_process_pool(started)
-
-    def _encode_share(self, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
-        """Compute what another process has sent, where the model is."""
-        raise NotImplementedError
 
     def activation_checkpointing_enable(
         self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
@@ -631,29 +526,6 @@ class BaseModel(nn.Sequential, PeftAdapterMixin):
             batch_options=batch_options,
             **load_kwargs,
         )
-
-    # -- several processes -------------------------------------------------------------------------------
-
-    def start_multi_process_pool(self, target_devices: list[str] | None = None) -> Pool:
-        """Start worker processes that encode, each with a copy of the model.
-
-        Args:
-            target_devices: One device for each worker; None for all GPUs, or four workers on the CPU.
-
-        Returns:
-            The pool, with `input`, `output` and `processes`; pass it to `encode(…, pool=…)`.
-        """
-        return start_pool(self, target_devices, type(self)._multi_process_worker)
-
-    @staticmethod
-    def stop_multi_process_pool(pool: Pool) -> None:
-        """End the workers of a pool."""
-        stop_pool(pool)
-
-    @staticmethod
-    def _multi_process_worker(device: str, model: Any, inputs: Any, outputs: Any) -> None:
-        model.to(device)
-        serve(model._encode_share, inputs, outputs)
 
     # -- files -------------------------------------------------------------------------------------------
 

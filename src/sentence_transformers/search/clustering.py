@@ -25,8 +25,9 @@ from sentence_transformers.tensors.blocks import (
 from sentence_transformers.tensors.pairs import Pairs, blocks_above_diagonal, pairs_at_least
 from sentence_transformers.tensors.similarity import cos_sim, pairwise_dot_score
 
-MAX_PAIRS = 2**24
-"""Close pairs that are kept in memory at most, some 400 MB; where there are more, scores are computed twice."""
+MAX_PAIRS = 2**22
+"""Close pairs that are kept in memory at most, some 400 MB with what is made of them; where there are more, scores are
+computed twice."""
 
 ROWS_AT_ONCE = 4096
 

@@ -1,0 +1,157 @@
+"""How a model computes many inputs: in this process, or in others.
+
+A kind of model says what it makes of a batch and where the results go; the loop over batches stands in
+`inference/engine.py`, the processes in `inference/workers.py` and `inference/ranks.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from sentence_transformers.inference.engine import Job, progress_bar, run
+from sentence_transformers.inference.memory import TokenBudget
+from sentence_transformers.inference.ranks import Ranks
+from sentence_transformers.inference.sinks import ListSink, Sink
+from sentence_transformers.inference.tokens import Source
+from sentence_transformers.inference.workers import Pool, run_in_pool, serve, start_pool, stop_pool
+
+
+class ComputingMixin:
+    """Runs of the engine over the inputs of one call, for a model that knows how to read them."""
+
+    input_unit: str = "text"
+    """What the progress bar counts."""
+    _ranks: Ranks | None = None
+    """Processes of a distributed run that compute for this one, during an evaluation."""
+
+    # What a model has.
+    device: torch.device
+    training: bool
+    to: Callable[..., Any]
+    eval: Callable[..., Any]
+    _source: Callable[..., Source]
+    _budgets: dict[str, TokenBudget]
+    __call__: Callable[..., Any]
+
+    def _budget(self) -> TokenBudget:
+        """The token budget of the device the model is on, shared by all calls."""
+        device = self.device
+        return self._budgets.setdefault(str(device), TokenBudget(device))
+
+    def _compute_here(
+        self,
+        items: Sequence[Any],
+        sink: Sink,
+        *,
+        finish: Callable[[dict[str, Any]], Any],
+        packed: bool,
+        prompt: str | None,
+        device: Any,
+        max_rows: int | None,
+        shows_progress: bool,
+        module_kwargs: dict[str, Any],
+        reading_kwargs: dict[str, Any],
+    ) -> None:
+        """Compute inputs in this process.
+
+        Args:
+            items: The inputs.
+            sink: Where the results go.
+            finish: Makes of a batch's features what the sink takes.
+            packed: Whether rows may be packed.
+            prompt: Put in front of every text.
+            device: Where to compute; None for where the model is.
+            max_rows: Inputs of a batch at most.
+            shows_progress: Whether to show a bar.
+            module_kwargs: For the modules' `forward`.
+            reading_kwargs: For the first module's side of inputs.
+        """
+        if device is not None and torch.device(device) != self.device:
+            self.to(device)
+        if self.training:
+            self.eval()
+        job = Job(
+            source=self._source(items, packed=packed, prompt=prompt, **reading_kwargs),
+            # Called, not `forward`ed: what spreads weights over processes collects them in hooks.
+            forward=lambda features: self(features, **module_kwargs),
+            finish=finish,
+            device=self.device,
+            budget=self._budget(),
+            max_rows=max_rows,
+            show_progress_bar=shows_progress,
+            unit=self.input_unit,
+        )
+        run(job, items, sink)
+
+    def _is_shared_work(self, items: Sequence[Any], pool: Pool | None, device: Any) -> bool:
+        """Whether other processes are to compute these inputs."""
+        by_ranks = pool is None and self._ranks is not None and self._ranks.takes(items)
+        return by_ranks or pool is not None or isinstance(device, (list, tuple))
+
+    def _compute_in_processes(
+        self,
+        items: Sequence[Any],
+        sink: Sink,
+        work: dict[str, Any],
+        *,
+        pool: Pool | None,
+        devices: Any,
+        chunk_size: int | None,
+        shows_progress: bool,
+    ) -> None:
+        """Compute inputs in worker processes: of a pool, of a distributed run, or started and ended here.
+
+        Args:
+            items: The inputs.
+            sink: Where the results go.
+            work: Options of `_encode_share`, which computes them there.
+            pool: From `start_multi_process_pool`.
+            devices: Devices to start a worker on each, when there is no pool.
+            chunk_size: Inputs that are sent at a time.
+            shows_progress: Whether to show a bar.
+        """
+        ranks = self._ranks if pool is None else None
+        started = self.start_multi_process_pool(list(devices)) if pool is None and ranks is None else None
+
+        def put(numbers: Sequence[int], result: Any) -> None:
+            sink.put(numbers, result if isinstance(sink, ListSink) else torch.as_tensor(result))
+
+        if ranks is not None:
+            ranks.run(items, work, put)
+            return
+        try:
+            with progress_bar(len(items), shown=shows_progress, unit=self.input_unit) as bar:
+                run_in_pool(
+                    started or pool or {}, items, work, chunk_size=chunk_size, put=put, update=bar.update
+                )
+        finally:
+            if started is not None and started["processes"]:
+                self.stop_multi_process_pool(started)
+
+    def _encode_share(self, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
+        """Compute what another process has sent, where the model is."""
+        raise NotImplementedError
+
+    def start_multi_process_pool(self, target_devices: list[str] | None = None) -> Pool:
+        """Start worker processes that encode, each with a copy of the model.
+
+        Args:
+            target_devices: One device for each worker; None for all GPUs, or four workers on the CPU.
+
+        Returns:
+            The pool, with `input`, `output` and `processes`; pass it to `encode(…, pool=…)`.
+        """
+        return start_pool(self, target_devices, type(self)._multi_process_worker)
+
+    @staticmethod
+    def stop_multi_process_pool(pool: Pool) -> None:
+        """End the workers of a pool."""
+        stop_pool(pool)
+
+    @staticmethod
+    def _multi_process_worker(device: str, model: Any, inputs: Any, outputs: Any) -> None:
+        model.to(device)
+        serve(model._encode_share, inputs, outputs)
