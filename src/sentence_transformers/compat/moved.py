@@ -86,6 +86,21 @@ TABLE: tuple[tuple[str, str, str], ...] = (
         "SentenceTransformerDataCollator",
         ". data_collator sentence_transformer sentence_transformer.data_collator",
     ),
+    (
+        "cross_encoder.training",
+        "CrossEncoderTrainer",
+        ". cross_encoder cross_encoder.trainer",
+    ),
+    (
+        "cross_encoder.training",
+        "CrossEncoderTrainingArguments",
+        ". cross_encoder cross_encoder.training_args",
+    ),
+    (
+        "cross_encoder.training",
+        "CrossEncoderDataCollator",
+        "cross_encoder cross_encoder.data_collator",
+    ),
     # Model cards
     (
         "model_card.sentence_transformer",
@@ -104,6 +119,7 @@ TABLE: tuple[tuple[str, str, str], ...] = (
         "ModelCardCallback SentenceTransformerModelCardCallback",
         "model_card sentence_transformer.model_card",
     ),
+    ("model_card.callbacks", "CrossEncoderModelCardCallback", "cross_encoder.model_card"),
     ("model_card.card", "generate_model_card", "model_card base.model_card"),
     ("model_card.loss_facts", "get_losses", "model_card base.model_card"),
     ("model_card.markdown", "format_duration format_log", "model_card base.model_card"),

@@ -136,6 +136,10 @@ class SentenceTransformerModelCardCallback(BaseModelCardCallback):
     """Write down the training run of a dense embedding model."""
 
 
+class CrossEncoderModelCardCallback(BaseModelCardCallback):
+    """Write down the training run of a model that scores pairs."""
+
+
 ModelCardCallback = SentenceTransformerModelCardCallback
 
 

@@ -70,8 +70,25 @@ class BaseDataCollator:
             batch[DATASET_NAME] = dataset
         texts, labels = split_columns(names, self.valid_label_columns)
         if labels:
-            batch["label"] = stack_labels([row[labels[0]] for row in features], labels[0])
-        for column in texts:
+            batch["label"] = self.read_labels([row[labels[0]] for row in features], labels[0])
+        self.add_columns(batch, {name: [row[name] for row in features] for name in texts}, dataset)
+        return batch
+
+    def read_labels(self, values: Sequence[Any], column: str) -> Any:
+        """What the loss is given of the labels of a batch, which come from the column of this name."""
+        return stack_labels(values, column)
+
+    def add_columns(
+        self, batch: dict[str, Any], columns: Mapping[str, list[Any]], dataset: str | None
+    ) -> None:
+        """Put what the loss is given of the inputs into the batch.
+
+        Args:
+            batch: Is added to.
+            columns: The inputs of each column, in order.
+            dataset: Name of the data set, where it has one.
+        """
+        for column, values in columns.items():
             options: dict[str, Any] = {}
             prompt = setting_for(self.prompts, dataset, column)
             if prompt:
@@ -82,11 +99,10 @@ class BaseDataCollator:
             limit = setting_for(self.max_length, dataset, column)
             if limit:
                 options["processing_kwargs"] = {"text": {"max_length": limit}}
-            made = self.preprocess_fn([row[column] for row in features], **options)
+            made = self.preprocess_fn(values, **options)
             # A Router may stand behind a module that knows nothing of tasks.
             for entry, value in {**({"task": task} if task else {}), **made}.items():
                 batch[f"{column}_{entry}"] = value
-        return batch
 
 
 def setting_for(setting: Any, dataset: str | None, column: str) -> Any:

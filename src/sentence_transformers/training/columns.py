@@ -7,7 +7,7 @@ set that does not suit its loss is refused here, before training begins.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,8 +73,47 @@ def stack_labels(values: Sequence[Any], column: str = "label") -> Tensor:
     return stacked.float() if stacked.is_floating_point() else stacked.long()
 
 
+def label_rows(values: Sequence[Any], column: str = "label") -> Tensor | list[Tensor]:
+    """Labels of a batch in which each row may have as many as it likes.
+
+    Args:
+        values: Of each row a number, or a list, array or tensor of numbers.
+        column: Name of the column, for the message.
+
+    Returns:
+        (B,) for numbers; for lists one tensor for each row. All int64, or all float32.
+
+    Raises:
+        ValueError: If a label is no number, or some rows have a number and others a list.
+    """
+    if not any(has_length(value) for value in values):
+        return stack_labels(values, column)
+    lone = [value for value in values if not has_length(value)]
+    if lone:
+        raise ValueError(
+            f"Column {column!r} has lists of labels in some rows and {lone[0]!r} in another. Give every row a list, "
+            "or every row a number."
+        )
+    rows = [stack_labels(value, column) if len(value) else torch.empty(0) for value in values]
+    if all(not row.is_floating_point() or row.numel() == 0 for row in rows):
+        return [row.long() for row in rows]
+    return [row.float() for row in rows]
+
+
+def has_length(value: Any) -> bool:
+    """Whether a label is a list of labels, and not a single one."""
+    return (
+        value.ndim > 0 if hasattr(value, "ndim") else hasattr(value, "__len__") and not isinstance(value, str)
+    )
+
+
 def check_dataset(
-    dataset: Any, loss: nn.Module | None, *, label_columns: Sequence[str], name: str | None = None
+    dataset: Any,
+    loss: nn.Module | None,
+    *,
+    label_columns: Sequence[str],
+    read_labels: Callable[[Sequence[Any], str], Any] = stack_labels,
+    name: str | None = None,
 ) -> None:
     """Stop with one clear error if a data set cannot train with a loss.
 
@@ -83,6 +122,7 @@ def check_dataset(
             about their columns is checked.
         loss: The loss; None or one of another kind is asked nothing.
         label_columns: Names that mean a label.
+        read_labels: Makes what the loss is given of the labels of rows, and of the column's name.
         name: Of the data set, for the message.
 
     Raises:
@@ -116,7 +156,7 @@ def check_dataset(
     if labels and not len(rows.get(labels[0], ())):
         return  # a stream: its labels have not been seen
     try:
-        label = stack_labels(rows[labels[0]], labels[0]) if labels else None
+        label = read_labels(rows[labels[0]], labels[0]) if labels else None
         if isinstance(loss, EmbeddingLoss):
             loss.check(len(texts), label)
     except ValueError as error:

@@ -45,22 +45,23 @@ def point_at(loss: nn.Module, model: nn.Module) -> None:
             module.model = model
 
 
-def computed(loss: nn.Module, model: nn.Module, columns: list[dict[str, Any]], labels: Tensor | None) -> Any:
+def computed(loss: nn.Module, model: nn.Module, columns: list[Any], labels: Any, **options: Any) -> Any:
     """What a loss is for a batch, through what training has wrapped around the model.
 
     Args:
         loss: The loss; it calls the model, perhaps several times.
         model: The model, perhaps wrapped.
-        columns: A features dictionary for each text column.
+        columns: What the loss takes of each text column.
         labels: Of each row.
+        **options: Further arguments of the loss.
     """
     inner = unwrapped(model)
     whole = isinstance(loss, EmbeddingLoss) and not loss.is_cached and isinstance(inner, BaseModel)
     if whole and isinstance(model, nn.parallel.DistributedDataParallel):
         # One call of the wrapper: only then does it know which parameters took part, whatever the routes.
-        return model(partial(loss, columns, labels))
+        return model(partial(loss, columns, labels, **options))
     with wrapped_model(loss, model):
-        return loss(columns, labels)
+        return loss(columns, labels, **options)
 
 
 @contextmanager

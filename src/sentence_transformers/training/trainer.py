@@ -32,7 +32,7 @@ from sentence_transformers.training import loss_wiring
 from sentence_transformers.training.arguments import BaseTrainingArguments
 from sentence_transformers.training.batch_samplers import BATCH_SAMPLERS, BatchSamplers
 from sentence_transformers.training.collator import BaseDataCollator, checked_setting, columns_of
-from sentence_transformers.training.columns import DATASET_NAME, LABEL_COLUMNS, check_dataset
+from sentence_transformers.training.columns import DATASET_NAME, LABEL_COLUMNS, check_dataset, stack_labels
 from sentence_transformers.training.dataset_samplers import DATASET_SAMPLERS, MultiDatasetBatchSamplers
 from sentence_transformers.training.streams import Interleaved
 from sentence_transformers.training.whole_groups import shared_among
@@ -227,7 +227,7 @@ class BaseTrainer(Trainer):
         loss: Any = self.loss
         if isinstance(loss, Mapping):
             loss = loss[inputs[DATASET_NAME]]
-        value = loss_wiring.computed(loss, model, columns, labels)
+        value = loss_wiring.computed(loss, model, columns, labels, **self.loss_options(inputs))
         parts = value if isinstance(value, Mapping) else getattr(loss, "latest_parts", {})
         if model.training and len(parts) > 1:
             for name, part in parts.items():
@@ -241,6 +241,10 @@ class BaseTrainer(Trainer):
     def collect_features(self, inputs: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Tensor | None]:
         """Take a batch apart into the features of its columns and the labels."""
         return columns_of(inputs)
+
+    def loss_options(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What the loss is told of a batch beside its columns and labels."""
+        return {}
 
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
@@ -552,7 +556,13 @@ class BaseTrainer(Trainer):
                 )
         for name, part in by_name.items():
             loss = self.loss[name] if isinstance(self.loss, Mapping) else self.loss
-            check_dataset(part, loss, label_columns=self.valid_label_columns, name=name)
+            check_dataset(
+                part,
+                loss,
+                label_columns=self.valid_label_columns,
+                read_labels=getattr(self.data_collator, "read_labels", stack_labels),
+                name=name,
+            )
 
     def preprocess_dataset(self, dataset: Any = None, dataset_name: str | None = None) -> Any:
         """Let each row of several data sets say which it is from, where anything depends on it.

@@ -103,6 +103,7 @@ class ScoreLoss(EmbeddingLoss):
             ValueError: If the columns or the labels do not suit this loss, or there is nothing to score.
         """
         columns = [list(column) for column in inputs]
+        labels = self.read_labels(labels)
         self.check(len(columns), labels)
         self.check_rows(columns, labels)
         documents = self.documents(columns)
@@ -132,6 +133,21 @@ class ScoreLoss(EmbeddingLoss):
         scores = embeddings[0].values  # (P, n)
         scores = self.activation_fn(scores.flatten() if self.outputs == 1 else scores)
         yield LossPart("loss", self.value(scores, labels, context))
+
+    def read_labels(self, labels: Any) -> Any:
+        """Labels as `value` takes them: one tensor, unless there is a list for each query."""
+        if isinstance(labels, Tensor) or labels is None or self.labels == "list":
+            return labels
+        try:
+            return torch.stack([torch.as_tensor(label) for label in labels])
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{type(self).__name__} needs {self.LABELS[self.labels]}, in as many columns for each row, and was "
+                f"given {list(labels[:2])}."
+            ) from error
+
+    def check(self, columns: int, labels: Any) -> None:
+        super().check(columns, self.read_labels(labels))
 
     def check_outputs(self, outputs: int) -> None:
         """Stop if the model gives another number of scores than the loss takes."""

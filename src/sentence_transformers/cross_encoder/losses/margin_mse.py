@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from sentence_transformers.cross_encoder.losses.base import AS_IT_IS, Activation, ScoreLoss
@@ -38,10 +37,8 @@ class MarginMSELoss(ScoreLoss):
     def value(self, scores: Tensor, labels: Any, counts: list[int]) -> Tensor:
         of_rows = scores.reshape(len(counts), -1)  # (B, 1 + N)
         margins = of_rows[:, :1] - of_rows[:, 1:]
-        given = labels if isinstance(labels, Tensor) else torch.stack([*map(torch.as_tensor, labels)])
-        value: Tensor = self.loss_fct(
-            margins, margin_mse.teacher_margins(given, margins.shape[1]).to(margins)
-        )
+        wanted = margin_mse.teacher_margins(labels, margins.shape[1])
+        value: Tensor = self.loss_fct(margins, wanted.to(margins))
         return value
 
     @property
