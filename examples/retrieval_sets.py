@@ -1,7 +1,7 @@
 """Retrieval sets: documents, queries, and which documents answer which query; and how well they are found.
 
 A folder holds `corpus.jsonl.gz` (_id, title, text), `queries.jsonl.gz` (_id, text) and `qrels.tsv.gz` (query_id,
-doc_id, score); or `queries.test.jsonl.gz` and `qrels.test.tsv.gz`.
+doc_id, score); or `queries.test.jsonl.gz` and `qrels.test.tsv.gz`, and the same for other splits.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def mean_ndcg(data: RetrievalSet, hits: list[list[dict[str, Any]]]) -> float:
     return sum(values) / len(values)
 
 
-def read_folder(folder: Path) -> RetrievalSet:
-    """A retrieval set in the files that are described above."""
-    split = "" if (folder / "qrels.tsv.gz").is_file() else ".test"
+def read_folder(folder: Path, split: str = "test") -> RetrievalSet:
+    """A retrieval set in the files that are described above; the split counts where there are several."""
+    split = "" if (folder / "qrels.tsv.gz").is_file() else f".{split}"
     documents = {
         row["_id"]: f"{row.get('title', '')} {row['text']}".strip()
         for row in lines_of(folder / "corpus.jsonl.gz")
