@@ -45,10 +45,10 @@ def rows_of(lengths, seed=0):
     return [torch.randint(5, VOCABULARY_SIZE, (length,), generator=generator).tolist() for length in lengths]
 
 
-def ours(model, rows, kinds=None):
+def ours(model, rows, kinds=None, **wishes):
     layout = PackedLayout.of([len(row) for row in rows])
     with torch.inference_mode():
-        forward = forward_of(model)
+        forward = forward_of(model, **wishes)
         assert forward is not None
         options = {} if kinds is None else {"token_type_ids": flat(kinds)}
         return forward(
@@ -78,6 +78,54 @@ def test_our_forward_gives_what_transformers_gives(family, lengths):
     model, rows = model_of(family), rows_of(lengths)
     for _ in range(arranged.BATCHES_BEFORE + 2):  # also once the weights have been arranged
         torch.testing.assert_close(ours(model, rows), theirs(model, rows), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", SERVED)
+@pytest.mark.parametrize(
+    "lengths", [[1], [2, 1], [17, 17, 5, 3, 3, 1], [3, 17, 3], [LONGEST, 130, 127], [60] * 5], ids=str
+)
+def test_first_tokens_alone_are_the_first_of_all_tokens(family, lengths):
+    model, rows = model_of(family), rows_of(lengths)
+    for layer in native.layers_of(model):  # biases begin as zeros, and one of them is left out of the scores
+        for part in layer[:4]:
+            torch.nn.init.normal_(part.bias)
+    for _ in range(arranged.BATCHES_BEFORE + 2):
+        found = ours(model, rows, first_tokens_only=True)
+        starts = PackedLayout.of(lengths).cumulative()[:-1].long()
+        torch.testing.assert_close(found, theirs(model, rows)[starts], atol=1e-5, rtol=1e-5)
+
+
+def test_first_tokens_of_a_model_without_biases_or_layers_are_computed_too():
+    model, rows = model_of("bert"), rows_of([9, 4, 4])
+    for part in native.layers_of(model)[-1][:3]:
+        part.bias = None
+    torch.testing.assert_close(
+        ours(model, rows, first_tokens_only=True), theirs(model, rows)[[0, 9, 13]], atol=1e-5, rtol=1e-5
+    )
+    model.encoder.layer = model.encoder.layer[:0]
+    torch.testing.assert_close(ours(model, rows, first_tokens_only=True), theirs(model, rows)[[0, 9, 13]])
+
+
+def test_first_tokens_in_half_precision_are_as_exact_as_all_tokens():
+    model, rows = model_of("bert"), rows_of([60, 9, 4])
+    exact = theirs(model, rows)[[0, 60, 69]]
+    model.to(torch.bfloat16)
+    off = (ours(model, rows)[[0, 60, 69]].float() - exact).abs().mean()
+    off_alone = (ours(model, rows, first_tokens_only=True).float() - exact).abs().mean()
+    assert off_alone < 1.5 * off
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_first_tokens_on_cuda_are_the_first_of_all_tokens():
+    model, rows = model_of("mpnet"), rows_of([60, 9, 4])
+    expected = ours(model, rows)[[0, 60, 69]]
+    layout = PackedLayout.of([60, 9, 4])
+    model.to("cuda")
+    with torch.inference_mode():
+        positions = layout.positions(position_offset(model.config)).cuda()
+        forward = forward_of(model, first_tokens_only=True)
+        found = forward(layout, input_ids=flat(rows).cuda(), position_ids=positions)
+    torch.testing.assert_close(found[0].cpu(), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["bert", "electra"])

@@ -20,11 +20,15 @@ from sentence_transformers.util.distributed import distributed_evaluation
 from torch import nn
 
 from sentence_transformers import (
+    CrossEncoder,
+    CrossEncoderTrainer,
+    CrossEncoderTrainingArguments,
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
     losses,
 )
+from sentence_transformers.cross_encoder import losses as cross_losses
 from sentence_transformers.evaluation import EmbeddingSimilarityEvaluator
 from sentence_transformers.models import Dense, Pooling, Router, Transformer
 from sentence_transformers.training import loss_wiring
@@ -43,6 +47,23 @@ def pairs(count: int = 24) -> Dataset:
 
 def classes() -> Dataset:
     return pairs().add_column("label", [row % 3 for row in range(24)])
+
+
+def scored() -> Dataset:
+    return pairs().add_column("score", [row % 5 / 4 for row in range(24)])
+
+
+def lists() -> Dataset:
+    """Queries with two documents or three, and how relevant each is."""
+    texts = sample_texts()
+    documents = [texts[row : row + 2 + row % 2] for row in range(24)]
+    labels = [[float(place) for place in range(len(own))] for own in documents]
+    return Dataset.from_dict({"query": texts[:24], "documents": documents, "labels": labels})
+
+
+def scoring(checkpoint: Path) -> CrossEncoder:
+    """A model of pairs; its head is made anew, the same in each process."""
+    return CrossEncoder(str(checkpoint), num_labels=1, device="cpu")
 
 
 def routed(checkpoint: Path) -> SentenceTransformer:
@@ -130,6 +151,17 @@ CASES: dict[str, dict[str, Any]] = {
         "loss": GATHERED["ranking"],
         "settings": {"activation_checkpointing": True},
     },
+    "pairs with a score": {
+        "data": scored,
+        "loss": cross_losses.BinaryCrossEntropyLoss,
+        "model": scoring,
+        "settings": {"prompts": "Find: "},
+    },
+    "cached pairs with a score of lists": {
+        "data": lists,
+        "loss": lambda model: cross_losses.ListNetLoss(model, mini_batch_size=3),
+        "model": scoring,
+    },
     "another loss": {"data": classes, "loss": lambda model: Foreign(model)},
     "evaluated": {
         "data": pairs,
@@ -201,7 +233,12 @@ def ended(case: str, checkpoint: Path, folder: Path, processes: int) -> dict[str
     without_dropout(model)
     # Each process would make another classifier; they must all get that of the first one.
     torch.manual_seed(int(os.environ.get("RANK", "0")))
-    args = SentenceTransformerTrainingArguments(
+    trainer_of, arguments_of = (
+        (CrossEncoderTrainer, CrossEncoderTrainingArguments)
+        if isinstance(model, CrossEncoder)
+        else (SentenceTransformerTrainer, SentenceTransformerTrainingArguments)
+    )
+    args = arguments_of(
         output_dir=str(folder / f"{case} of {processes}"),
         per_device_train_batch_size=BATCH // processes,
         **{
@@ -219,9 +256,7 @@ def ended(case: str, checkpoint: Path, folder: Path, processes: int) -> dict[str
         },
     )
     evaluator = Counted() if settings.get("evaluated") else None
-    trainer = SentenceTransformerTrainer(
-        model, args, settings["data"](), loss=settings["loss"](model), evaluator=evaluator
-    )
+    trainer = trainer_of(model, args, settings["data"](), loss=settings["loss"](model), evaluator=evaluator)
     trainer.train()
     return {
         "model": {name: value.clone() for name, value in model.state_dict().items()},

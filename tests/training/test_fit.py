@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from sentence_transformers.inputs.example import InputExample
-from sentence_transformers.training.fit import NAMES_IN_TRANSFORMERS, RATE_SHAPES, FitMixin
+from sentence_transformers.training.fit import FitMixin
+from sentence_transformers.training.fit_objectives import NAMES_IN_TRANSFORMERS, RATE_SHAPES
 
 TRUE_WEIGHTS = torch.tensor([1.0, -2.0, 0.5])
 
