@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rerank import cross_encoder_folder
 from side_by_side import (
     DEVELOPMENT_DATA,
     ENVIRONMENT,
@@ -27,6 +28,7 @@ from side_by_side import (
     median,
     minilm_folder,
     print_table,
+    results_path,
     write_results,
 )
 
@@ -43,8 +45,13 @@ WORKLOADS: dict[str, dict[str, Any]] = {
         "rows": 1024,
         "batch_size": 1024,
     },
+    "cross-encoder, pairs": {"loss": "scores", "data": "stsb", "rows": 768, "batch_size": 32},
+    "cross-encoder, lists": {"loss": "lists", "data": "nli", "rows": 192, "batch_size": 16},
 }
-"""What is trained: loss, data, rows and rows of a batch. STSb gives short pairs, NLI triplets."""
+"""What is trained: loss, data, rows and rows of a batch. STSb gives short pairs, NLI triplets; of those, lists of
+documents are made. Cross-encoders are all-MiniLM-L6-v2 with a head."""
+
+CROSS_ENCODER = ("scores", "lists")
 
 QUALITY = {"loss": "mnrl", "data": "nli", "rows": 1024, "batch_size": 64}
 SEEDS = (1, 2, 3)
@@ -68,7 +75,17 @@ def main() -> None:
     if options.quality:
         results["quality"] = quality(pythons, options)
     if not options.quick:
-        write_results("training", results)
+        write_results("training", with_earlier(results))
+
+
+def with_earlier(results: dict[str, Any]) -> dict[str, Any]:
+    """Results, with those of an earlier run on a machine of this kind for what was not measured this time."""
+    path = results_path("training", results["machine"])
+    if not path.exists():
+        return results
+    earlier = json.loads(path.read_text("utf-8"))
+    measured = {work["name"]: work for work in [*earlier["workloads"], *results["workloads"]]}
+    return {**earlier, **results, "workloads": [measured[name] for name in WORKLOADS if name in measured]}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -136,7 +153,7 @@ def train(python: Path, threads: int, **workload: Any) -> dict[str, Any]:
     if not python.exists():
         sys.exit(f"There is no environment of the reference at {python}. Make it with: make bench")
     request = {
-        "folder": str(minilm_folder()),
+        "folder": str(cross_encoder_folder() if workload["loss"] in CROSS_ENCODER else minilm_folder()),
         "data_folder": str(DEVELOPMENT_DATA),
         "threads": threads,
         **workload,

@@ -21,11 +21,15 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from sentence_transformers import (
+    CrossEncoder,
+    CrossEncoderTrainer,
+    CrossEncoderTrainingArguments,
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
     losses,
 )
+from sentence_transformers.cross_encoder import losses as cross_losses
 from sentence_transformers.evaluation import EmbeddingSimilarityEvaluator
 
 CLASSES = ("entailment", "neutral", "contradiction")
@@ -51,7 +55,8 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(request["threads"])
     seed = request.get("seed", 12)
     torch.manual_seed(seed)
-    model = SentenceTransformer(request["folder"], device="cpu")
+    scores_pairs = request["loss"] in ("scores", "lists")
+    model = (CrossEncoder if scores_pairs else SentenceTransformer)(request["folder"], device="cpu")
     if request.get("dropout") is not None:
         for part in model.modules():
             if isinstance(part, torch.nn.Dropout):
@@ -64,11 +69,18 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     random.Random(seed).shuffle(rows)
     names = list(rows[0])
     train = Dataset.from_dict({name: [row[name] for row in rows[: request["rows"]]] for name in names})
-    if request["loss"] != "cosent":
+    if request["loss"] == "lists":
+        train = Dataset.from_dict(lists_of(rows, request["rows"]))
+    elif request["loss"] not in ("cosent", "scores"):
         train = train.remove_columns([name for name in ("score",) if name in names])
     batch_size = request["batch_size"]
     clock = Clock()
-    arguments = SentenceTransformerTrainingArguments(
+    trainer_of, arguments_of = (
+        (CrossEncoderTrainer, CrossEncoderTrainingArguments)
+        if scores_pairs
+        else (SentenceTransformerTrainer, SentenceTransformerTrainingArguments)
+    )
+    arguments = arguments_of(
         output_dir=tempfile.mkdtemp(),
         num_train_epochs=1,
         per_device_train_batch_size=batch_size,
@@ -82,9 +94,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         seed=seed,
         dataloader_drop_last=True,
     )
-    trainer = SentenceTransformerTrainer(
-        model, arguments, train, loss=loss_named(request["loss"], model), callbacks=[clock]
-    )
+    trainer = trainer_of(model, arguments, train, loss=loss_named(request["loss"], model), callbacks=[clock])
     started = time.perf_counter()
     trainer.train()
     ends = [started, *clock.ends]
@@ -108,7 +118,11 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def loss_named(name: str, model: SentenceTransformer) -> torch.nn.Module:
+def loss_named(name: str, model: Any) -> torch.nn.Module:
+    if name == "scores":
+        return cross_losses.BinaryCrossEntropyLoss(model)
+    if name == "lists":
+        return cross_losses.LambdaLoss(model)
     if name == "cosent":
         return losses.CoSENTLoss(model)
     if name == "mnrl":
@@ -121,7 +135,7 @@ def read_rows(folder: Path, name: str) -> list[dict[str, Any]]:
     """Pairs of STSb with their scores, or triplets of NLI."""
     if name == "stsb":
         return [
-            {"sentence1": row["sentence1"], "sentence2": row["sentence2"], "score": float(row["score"])}
+            {"sentence1": row["sentence1"], "sentence2": row["sentence2"], "score": float(row["score"]) / 5}
             for row in read_table(folder / "stsb" / "en" / "train.tsv.gz")
         ]
     hypotheses: dict[str, dict[str, list[str]]] = {}
@@ -132,6 +146,19 @@ def read_rows(folder: Path, name: str) -> list[dict[str, Any]]:
         for premise, by_class in hypotheses.items()
         for positive, negative in zip(by_class.get("entailment", []), by_class.get("contradiction", []))
     ]
+
+
+def lists_of(rows: list[dict[str, Any]], count: int) -> dict[str, list[Any]]:
+    """Queries with four documents each: one that fits, one that does not, and those of the next row."""
+    following = rows[1 : count + 1]
+    return {
+        "query": [row["anchor"] for row in rows[:count]],
+        "documents": [
+            [row["positive"], row["negative"], other["positive"], other["negative"]]
+            for row, other in zip(rows, following)
+        ],
+        "labels": [[1.0, 0.0, 0.0, 0.0] for _ in following],
+    }
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
