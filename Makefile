@@ -23,7 +23,7 @@ REFERENCE := .venv-reference
 REFERENCE_3 := .venv-reference-3.4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-encode bench-memory bench-compatibility bench-training bench-search docs clean
+.PHONY: help demo test check format bench bench-encode bench-memory bench-compatibility bench-training bench-search bench-rerank bench-serve docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -44,7 +44,7 @@ format: $(VENV)/.has-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-encode bench-memory bench-compatibility bench-training bench-search
+bench: bench-encode bench-memory bench-compatibility bench-training bench-search bench-rerank bench-serve
 
 bench-encode: $(VENV)/.has-dev $(REFERENCE)/.ready
 	$(BIN)/python benchmarks/encode.py $(BENCH_ARGS)
@@ -60,6 +60,12 @@ bench-training: $(VENV)/.has-dev $(REFERENCE)/.ready
 
 bench-search: $(VENV)/.has-dev $(REFERENCE)/.ready
 	$(BIN)/python benchmarks/search.py $(BENCH_ARGS)
+
+bench-rerank: $(VENV)/.has-dev $(REFERENCE)/.ready
+	$(BIN)/python benchmarks/rerank.py $(BENCH_ARGS)
+
+bench-serve: $(VENV)/.has-dev
+	$(BIN)/python benchmarks/serve.py $(BENCH_ARGS)
 
 docs: $(VENV)/.has-docs
 	$(BIN)/python -m pdoc --docformat google --output-directory build/docs sentence_transformers

@@ -18,16 +18,16 @@ import numpy as np
 from datasets import Dataset
 from one_run import percent, starting_model, train, training_options, write_report
 from torch import nn
-from train_reranker import labelled_pairs, questions_with_answers, reranking
+from train_reranker import labelled_lists, questions_with_answers, reranking
 
 from sentence_transformers import CrossEncoder, SentenceTransformer, util
-from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, MarginMSELoss
+from sentence_transformers.cross_encoder.losses import LambdaLoss, MarginMSELoss
 
 
 def main() -> None:
     parser = training_options(__doc__, rows=None, epochs=1)
     parser.add_argument("--teacher", required=True, help="cross-encoder to learn from")
-    parser.add_argument("--questions", type=int, default=1_500, help="questions to learn from (1,500)")
+    parser.add_argument("--questions", type=int, default=3_000, help="questions to learn from (3,000)")
     parser.add_argument("--negatives", type=int, default=3, help="wrong answers for each question (3)")
     parser.add_argument("--retriever", default="all-MiniLM-L6-v2", help="bi-encoder that finds them")
     parser.add_argument("--labels-only", action="store_true", help="learn without the teacher")
@@ -36,7 +36,7 @@ def main() -> None:
     evaluator = reranking(retriever, options.data / "medquad")
     model = starting_model(options)
     if options.labels_only:
-        data, loss = labelled_pairs(retriever, options), BinaryCrossEntropyLoss(model)
+        data, loss = labelled_lists(retriever, options), LambdaLoss(model)
     else:
         data, loss = teachers_margins(retriever, options), MarginMSELoss(model)
     report = {"teacher": None if options.labels_only else options.teacher}

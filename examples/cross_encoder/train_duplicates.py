@@ -1,6 +1,6 @@
 """Train a cross-encoder to tell whether the answer to one question also answers another.
 
-    python examples/cross_encoder/train_duplicates.py --data FOLDER [--epochs 2] ...
+    python examples/cross_encoder/train_duplicates.py --data FOLDER [--epochs 1] ...
 
 Pairs of questions with yes or no. A share of the training pairs is kept apart to choose the best epoch by. Reports
 average precision and the best accuracy on the test set, beside those of a bi-encoder's cosines.
@@ -26,7 +26,7 @@ KEPT_APART = 500
 
 
 def main() -> None:
-    parser = training_options(__doc__, rows=None, epochs=2)
+    parser = training_options(__doc__, rows=None, epochs=1)
     parser.add_argument("--compare", default="all-MiniLM-L6-v2", help="bi-encoder to compare with")
     options = parser.parse_args()
     data = Dataset.from_list(rows_of(options.data, "train")).shuffle(seed=0)

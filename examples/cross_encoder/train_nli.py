@@ -1,6 +1,6 @@
 """Train a cross-encoder to tell whether one sentence entails another, contradicts it, or neither.
 
-    python examples/cross_encoder/train_nli.py --data FOLDER [--rows 12000] [--epochs 1] ...
+    python examples/cross_encoder/train_nli.py --data FOLDER [--rows 8000] [--epochs 1] ...
 
 A model with a score for each class. Reports accuracy and F1 on the test set, which nothing was chosen by.
 """
@@ -23,7 +23,7 @@ CLASSES = ("contradiction", "entailment", "neutral")
 
 
 def main() -> None:
-    options = training_options(__doc__, rows=12_000, epochs=1).parse_args()
+    options = training_options(__doc__, rows=8_000, epochs=1).parse_args()
     data = Dataset.from_list(rows_of(options.data, "train"))
     evaluators = {
         split: CrossEncoderClassificationEvaluator(

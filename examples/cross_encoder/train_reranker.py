@@ -1,10 +1,10 @@
 """Train a re-ranker with hard negatives that a bi-encoder has found.
 
-    python examples/cross_encoder/train_reranker.py --data FOLDER [--questions 1500] [--negatives 3] ...
+    python examples/cross_encoder/train_reranker.py --data FOLDER [--questions 3000] [--negatives 3] ...
     python examples/retrieve_rerank/retrieve_and_rerank.py --data FOLDER/medquad --reranker OUT/model
 
 Questions about health and their answers. For each question, a bi-encoder finds the answers to other questions that
-look most like its own (`mine_hard_negatives`); the model learns to tell them apart. The best epoch is chosen by
+look most like its own (`mine_hard_negatives`); the model learns to put the right one first. The best epoch is chosen by
 re-ranking what the bi-encoder finds for the questions of the development set, which are about other diseases.
 """
 
@@ -22,7 +22,7 @@ from retrieval_sets import read_folder
 
 from sentence_transformers import SentenceTransformer, util
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
-from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+from sentence_transformers.cross_encoder.losses import LambdaLoss
 
 CANDIDATES = 20
 DEV_QUERIES = 100
@@ -30,29 +30,25 @@ NEIGHBOURS = 50
 
 
 def main() -> None:
-    parser = training_options(__doc__, rows=6_000, epochs=1)
-    parser.add_argument(
-        "--questions", type=int, default=1_500, help="questions to find negatives for (1,500)"
-    )
+    parser = training_options(__doc__, rows=None, epochs=1)
+    parser.add_argument("--questions", type=int, default=3_000, help="questions to learn from (3,000)")
     parser.add_argument("--negatives", type=int, default=3, help="wrong answers for each question (3)")
     parser.add_argument("--retriever", default="all-MiniLM-L6-v2", help="bi-encoder that finds them")
     options = parser.parse_args()
     retriever = SentenceTransformer(options.retriever)
-    data = labelled_pairs(retriever, options)
+    data = labelled_lists(retriever, options)
     evaluator = reranking(retriever, options.data / "medquad")
     model = starting_model(options)
     report = {"retriever": options.retriever, "negatives": options.negatives}
-    report.update(
-        train(model, BinaryCrossEntropyLoss(model), data, evaluator, options, best_by="dev_ndcg@10")
-    )
+    report.update(train(model, LambdaLoss(model), data, evaluator, options, best_by="dev_ndcg@10"))
     measured = evaluator(model)
     report["dev_ndcg@10_retrieved"] = percent(measured["dev_base_ndcg@10"])
     report["dev_ndcg@10_reranked"] = percent(measured["dev_ndcg@10"])
     write_report(options, report)
 
 
-def labelled_pairs(retriever: SentenceTransformer, options: object) -> Dataset:
-    """Questions with an answer and 1, or with the answer to another question and 0."""
+def labelled_lists(retriever: SentenceTransformer, options: object) -> Dataset:
+    """Questions, each with the right answer and wrong ones, and which is which."""
     return util.mine_hard_negatives(
         questions_with_answers(options.data, options.questions),
         retriever,
@@ -60,7 +56,7 @@ def labelled_pairs(retriever: SentenceTransformer, options: object) -> Dataset:
         range_max=30,
         # Who asks the same question elsewhere may have been given another right answer.
         relative_margin=0.02,
-        output_format="labeled-pair",
+        output_format="labeled-list",
         verbose=not options.quiet,
     )
 

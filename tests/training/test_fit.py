@@ -533,7 +533,9 @@ def test_nothing_is_printed_without_a_progress_bar(capsys):
 
 
 def test_without_accelerate_fit_says_what_to_install_and_old_fit_trains(monkeypatch):
-    monkeypatch.setattr("sentence_transformers.training.fit.is_accelerate_available", lambda: False)
+    monkeypatch.setattr(
+        "sentence_transformers.training.fit_objectives.is_accelerate_available", lambda: False
+    )
     model = Model()
     with pytest.raises(ImportError, match=r'pip install "sentence-transformers\[train\]"'):
         fit(model, [(loader(), SquaredError(model))])

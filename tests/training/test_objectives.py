@@ -44,6 +44,12 @@ def test_a_loader_without_batches_is_an_error():
         next(EndlessBatches([], labels_of))
 
 
+@pytest.mark.parametrize("columns", [{"input_ids": 1}, [{"input_ids": 1}], ({"input_ids": 1},)])
+def test_features_of_an_only_column_may_come_without_a_list(columns):
+    assert next(EndlessBatches([examples(1)], lambda batch: (columns, [0]))) == ([{"input_ids": 1}], [0])
+    assert next(EndlessBatches([(columns, [0])], labels_of)) == ([{"input_ids": 1}], [0])
+
+
 def shuffled() -> DataLoader:
     return DataLoader(examples(12), batch_size=4, shuffle=True, collate_fn=list)
 
@@ -139,6 +145,14 @@ def test_other_data_is_not_read_for_its_first_examples():
 
     first = FirstExamples(DataLoader(Counting(), batch_size=2))
     assert (len(first), first.column_names, first[:2]) == (0, [], {})
+
+
+def test_a_list_of_other_rows_holds_no_examples():
+    class Read(torch.utils.data.Dataset):
+        examples = [{"question": "a", "answer": "b"}]
+
+    first = FirstExamples(DataLoader(Read(), batch_size=2, sampler=[0]))
+    assert (len(first), first.column_names) == (0, [])
 
 
 def test_an_epoch_is_as_long_as_asked_for_or_as_the_shortest_loader():

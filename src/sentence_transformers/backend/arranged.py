@@ -9,6 +9,9 @@ Large batches gain nothing and use the layer's own weight. Nothing here knows ab
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -48,6 +51,20 @@ class Arranged:
 
 _arranged: WeakKeyDictionary[nn.Module, Arranged] = WeakKeyDictionary()
 _making = threading.Lock()
+_pays: ContextVar[bool] = ContextVar("pays", default=True)
+
+
+@contextmanager
+def never_arranged() -> Iterator[None]:
+    """Within the block, and in this thread, layers use their own weights.
+
+    An arranged weight gives other last digits, and whether there is one depends on what was computed before.
+    """
+    token = _pays.set(False)
+    try:
+        yield
+    finally:
+        _pays.reset(token)
 
 
 @lru_cache(maxsize=1)
@@ -62,6 +79,7 @@ def pays(states: Tensor) -> bool:
     """Whether a batch of states (T, D) is one for arranged weights."""
     return (
         len(states) <= LARGEST_BATCH
+        and _pays.get()
         and states.device.type == "cpu"
         and states.dtype == torch.float32
         and torch.backends.mkldnn.enabled

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sentence_transformers.backend.native import every_module, is_usual
+from sentence_transformers.backend.native import every_module, first_tokens, is_usual
 from sentence_transformers.inputs.packing import PackedLayout
 
 Head = Callable[[Any, Tensor], Tensor]  # the model and one vector for each row, (B, D) -> scores (B, labels)
@@ -60,12 +60,35 @@ HEADS: dict[str, Head] = {
 }
 """The classes served, by their path below `transformers.models`."""
 
+
+def pooler_by_its_layers(model: Any, vectors: Tensor) -> Tensor:
+    """As `after_pooler`, for evaluation."""
+    return model.classifier(model.base_model.pooler.dense(vectors).tanh())
+
+
+def module_by_its_layers(model: Any, vectors: Tensor) -> Tensor:
+    """As `own_module` in RoBERTa, its kin and MPNet, for evaluation."""
+    return model.classifier.out_proj(model.classifier.dense(vectors).tanh())
+
+
+HEADS_OF_LEAN_MODELS: dict[str, Head] = {
+    "bert.modeling_bert.BertForSequenceClassification": pooler_by_its_layers,
+    "camembert.modeling_camembert.CamembertForSequenceClassification": module_by_its_layers,
+    "mpnet.modeling_mpnet.MPNetForSequenceClassification": module_by_its_layers,
+    "roberta.modeling_roberta.RobertaForSequenceClassification": module_by_its_layers,
+    "xlm_roberta.modeling_xlm_roberta.XLMRobertaForSequenceClassification": module_by_its_layers,
+}
+"""The same for models opened without transformers (see `lean.py`), which have layers and nothing that calls them."""
+
 POOLINGS = ("cls", "mean")
 """Values of ModernBERT's `classifier_pooling`; the other classes take the first token."""
 
 
 def head_of(model: nn.Module) -> Head | None:
     """How a model's class computes scores, or None when it is not exactly of a known class."""
+    stands_for = getattr(model, "class_path", None)
+    if stands_for is not None:
+        return HEADS_OF_LEAN_MODELS[stands_for]
     kind = type(model)
     return HEADS.get(f"{kind.__module__}.{kind.__qualname__}".removeprefix("transformers.models."))
 
@@ -83,8 +106,13 @@ def serves(model: Any) -> bool:
     )
 
 
-def packed_scores(model: Any, states: Tensor, layout: PackedLayout) -> Tensor:
-    """Scores of packed rows.
+def reads_first_tokens_only(model: Any) -> bool:
+    """Whether the scores of a model depend on nothing but the state of each row's first token."""
+    return bool(getattr(model.config, "classifier_pooling", "cls") == "cls")
+
+
+def packed_vectors(model: Any, states: Tensor, layout: PackedLayout) -> Tensor:
+    """The vector of each packed row that its scores are computed from.
 
     Args:
         model: One that `serves` accepts.
@@ -92,12 +120,15 @@ def packed_scores(model: Any, states: Tensor, layout: PackedLayout) -> Tensor:
         layout: Where the rows lie; none is empty.
 
     Returns:
-        Scores as the model's own forward gives them, (B, labels).
+        (B, D).
     """
+    if reads_first_tokens_only(model):
+        return first_tokens(states, layout)
+    return torch.cat([rows.mean(dim=1) for rows in layout.batches(states)])
+
+
+def scores(model: Any, vectors: Tensor) -> Tensor:
+    """Scores as the model's own forward gives them, (B, labels), from the vectors of the rows (B, D)."""
     head = head_of(model)
     assert head is not None
-    if getattr(model.config, "classifier_pooling", "cls") == "mean":
-        vectors = torch.cat([rows.mean(dim=1) for rows in layout.batches(states)])  # (B, D)
-    else:
-        vectors = states[layout.cumulative(states.device)[:-1].long()]  # (B, D)
     return head(model, vectors)

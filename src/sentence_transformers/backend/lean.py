@@ -2,9 +2,9 @@
 
 Importing transformers' modelling code takes longer than everything else between the start of a process and
 its first embedding. For the families that `native.py` computes, the weights file and `config.json` say all
-that is needed, so a model can be opened without it: `LeanEncoder` has the same parameters under the same
-names, and `grown` turns it into the real transformers model, sharing those parameters, as soon as anybody
-asks for that. Anything unusual about a checkpoint, and it is not opened this way.
+that is needed, so a model can be opened without it: `LeanEncoder`, and `LeanClassifier` with a head, have the
+same parameters under the same names, and `grown` turns them into the real transformers model, sharing those
+parameters, as soon as anybody asks for that. Anything unusual about a checkpoint, and it is not opened this way.
 """
 
 from __future__ import annotations
@@ -30,6 +30,17 @@ CLASSES: dict[str, str] = {
 }
 """The class transformers gives a checkpoint of each model type, by its path below `transformers.models`."""
 
+CLASSIFIERS: dict[str, tuple[str, str]] = {
+    "bert": ("bert.modeling_bert.BertForSequenceClassification", "bert"),
+    "roberta": ("roberta.modeling_roberta.RobertaForSequenceClassification", "roberta"),
+    "xlm-roberta": ("xlm_roberta.modeling_xlm_roberta.XLMRobertaForSequenceClassification", "roberta"),
+    "camembert": ("camembert.modeling_camembert.CamembertForSequenceClassification", "roberta"),
+    "mpnet": ("mpnet.modeling_mpnet.MPNetForSequenceClassification", "mpnet"),
+}
+"""The same with a head for sequence classification, and the name under which it holds its encoder."""
+
+CLASSIFICATION = "sequence-classification"
+
 NEEDED_SETTINGS = (
     "hidden_act",
     "hidden_size",
@@ -54,28 +65,35 @@ EMBEDDING_TABLES = (
 )
 
 
-class LeanEncoder(nn.Module):
-    """An encoder's parameters under transformers' names, with the configuration as plain values.
+class LeanModel(nn.Module):
+    """A model's parameters under transformers' names, with the configuration as plain values.
 
     Args:
         settings: Contents of `config.json`.
         state: Tensors by name.
         name: Where the checkpoint came from.
+        **inside: Models that it holds, before its own layers.
     """
 
-    def __init__(self, settings: Mapping[str, Any], state: Mapping[str, Tensor], name: str) -> None:
+    class_path: str
+
+    def __init__(
+        self, settings: Mapping[str, Any], state: Mapping[str, Tensor], name: str, **inside: nn.Module
+    ) -> None:
         super().__init__()
         self.settings = dict(settings)
         self.name = name
-        self.class_path = CLASSES[settings["model_type"]]
         self.config = SimpleNamespace(
             **{
                 "type_vocab_size": 0,
                 **settings,
+                "num_labels": label_count(settings),
                 "_attn_implementation": "sdpa",
                 "output_hidden_states": False,
             }
         )
+        for place, model in inside.items():
+            self.add_module(place, model)
         for path in dict.fromkeys(key.rpartition(".")[0] for key in state):
             put(self, path, layer_of(path, state, float(settings["layer_norm_eps"])))
         self.eval()
@@ -92,6 +110,37 @@ class LeanEncoder(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
+
+
+class LeanEncoder(LeanModel):
+    """An encoder."""
+
+    def __init__(self, settings: Mapping[str, Any], state: Mapping[str, Tensor], name: str) -> None:
+        self.class_path = CLASSES[settings["model_type"]]
+        super().__init__(settings, state, name)
+
+
+class LeanClassifier(LeanModel):
+    """An encoder with a head for sequence classification, which `heads.py` computes."""
+
+    def __init__(self, settings: Mapping[str, Any], state: Mapping[str, Tensor], name: str) -> None:
+        self.class_path, self.base_model_prefix = CLASSIFIERS[settings["model_type"]]
+        start = f"{self.base_model_prefix}."
+        inner = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
+        outer = {key: value for key, value in state.items() if not key.startswith(start)}
+        super().__init__(
+            settings, outer, name, **{self.base_model_prefix: LeanEncoder(settings, inner, name)}
+        )
+
+    @property
+    def base_model(self) -> Any:
+        """The encoder."""
+        return self.get_submodule(self.base_model_prefix)
+
+
+def label_count(settings: Mapping[str, Any]) -> int:
+    """Labels of a head for sequence classification, by the contents of `config.json`."""
+    return len(settings.get("id2label") or ()) or int(settings.get("num_labels") or 2)
 
 
 def layer_of(path: str, state: Mapping[str, Tensor], epsilon: float) -> nn.Module:
@@ -132,26 +181,39 @@ def put(root: nn.Module, path: str, layer: nn.Module) -> None:
     place.add_module(last, layer)
 
 
-def open_lean(folder: Path) -> LeanEncoder | None:
-    """Open a checkpoint without transformers; None if anything about it calls for transformers."""
+def open_lean(folder: Path, task: str = "feature-extraction") -> LeanModel | None:
+    """Open a checkpoint without transformers; None if anything about it calls for transformers.
+
+    Args:
+        folder: The checkpoint.
+        task: What it is opened for: "feature-extraction" or "sequence-classification".
+    """
+    has_head = task == CLASSIFICATION
     weights = folder / SAFETENSORS
     if not weights.is_file() or (folder / "adapter_config.json").exists():
         return None
     settings = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    if not is_usual(settings):
+    if not is_usual(settings, has_head):
         return None
     state = {
-        name: tensor for name, tensor in read_weights(folder).items() if name != "embeddings.position_ids"
+        name: tensor
+        for name, tensor in read_weights(folder).items()
+        if not name.endswith("embeddings.position_ids")
     }
-    if {name: tuple(tensor.shape) for name, tensor in state.items()} != expected_shapes(settings):
+    if {name: tuple(tensor.shape) for name, tensor in state.items()} != expected_shapes(settings, has_head):
         return None
     if any(tensor.dtype != torch.float32 for tensor in state.values()):
         return None
-    return LeanEncoder(settings, state, str(folder))
+    return (LeanClassifier if has_head else LeanEncoder)(settings, state, str(folder))
 
 
-def is_usual(settings: Any) -> bool:
-    """Whether a `config.json` describes nothing but a plain encoder of a known family, and completely."""
+def is_usual(settings: Any, has_head: bool) -> bool:
+    """Whether a `config.json` describes nothing but a plain encoder of a known family, and completely.
+
+    Args:
+        settings: Its contents.
+        has_head: Whether there has to be a head for sequence classification, which otherwise must not be.
+    """
     return (
         isinstance(settings, dict)
         and settings.get("model_type") in CLASSES
@@ -165,12 +227,34 @@ def is_usual(settings: Any) -> bool:
         and not settings.get("output_attentions")
         and settings.get("torch_dtype", "float32") in ("float32", None)
         and settings.get("dtype", "float32") in ("float32", None)
-        and (settings.get("architectures") or [None])[0] == CLASSES[settings["model_type"]].rpartition(".")[2]
+        and (settings.get("architectures") or [None])[0] == class_of(settings, has_head).rpartition(".")[2]
     )
 
 
-def expected_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def class_of(settings: Mapping[str, Any], has_head: bool) -> str:
+    """Path of the transformers class of a checkpoint."""
+    kind = settings["model_type"]
+    return CLASSIFIERS[kind][0] if has_head else CLASSES[kind]
+
+
+def expected_shapes(settings: Mapping[str, Any], has_head: bool) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors of a complete checkpoint with this configuration."""
+    is_bert = settings["model_type"] == "bert"
+    if not has_head:
+        return encoder_shapes(settings, has_pooler=True)
+    prefix = CLASSIFIERS[settings["model_type"]][1]
+    shapes = {
+        f"{prefix}.{name}": shape for name, shape in encoder_shapes(settings, has_pooler=is_bert).items()
+    }
+    width, last = settings["hidden_size"], "classifier" if is_bert else "classifier.out_proj"
+    if not is_bert:
+        shapes |= {"classifier.dense.weight": (width, width), "classifier.dense.bias": (width,)}
+    labels = label_count(settings)
+    return shapes | {f"{last}.weight": (labels, width), f"{last}.bias": (labels,)}
+
+
+def encoder_shapes(settings: Mapping[str, Any], *, has_pooler: bool) -> dict[str, tuple[int, ...]]:
+    """The same of an encoder alone."""
     width, inner = settings["hidden_size"], settings["intermediate_size"]
     family = FAMILIES[CLASSES[settings["model_type"]]]
     shapes: dict[str, tuple[int, ...]] = {
@@ -178,9 +262,9 @@ def expected_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         "embeddings.position_embeddings.weight": (settings["max_position_embeddings"], width),
         "embeddings.LayerNorm.weight": (width,),
         "embeddings.LayerNorm.bias": (width,),
-        "pooler.dense.weight": (width, width),
-        "pooler.dense.bias": (width,),
     }
+    if has_pooler:
+        shapes |= {"pooler.dense.weight": (width, width), "pooler.dense.bias": (width,)}
     if settings["model_type"] == "mpnet":
         buckets = settings.get("relative_attention_num_buckets", 32)
         shapes["encoder.relative_attention_bias.weight"] = (buckets, settings["num_attention_heads"])
@@ -205,7 +289,7 @@ def layer_shapes(family: Family, width: int, inner: int) -> list[tuple[str, tupl
     ]
 
 
-BUILT = (LeanEncoder, nn.Module, nn.ModuleList, nn.Linear, nn.LayerNorm, nn.Embedding)
+BUILT = (LeanEncoder, LeanClassifier, nn.Module, nn.ModuleList, nn.Linear, nn.LayerNorm, nn.Embedding)
 """What a lean model is made of, as long as nobody puts anything else into it."""
 
 HOOKS = (
@@ -221,20 +305,21 @@ HOOKS = (
 """Where modules keep what is to be called."""
 
 
-def grown(lean: LeanEncoder) -> Any:
+def grown(lean: LeanModel) -> Any:
     """The transformers model a lean one stands for, with the very same parameters.
 
     Needs no file of the checkpoint, which may have gone since. What somebody put into the lean model in
     the meantime (another layer in place of one, a hook) is in the transformers model too.
     """
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
     from transformers.initialization import no_init_weights
 
     settings = json.loads(json.dumps(lean.settings))
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     config._name_or_path = lean.name
     with torch.random.fork_rng(devices=[]), no_init_weights():
-        model = AutoModel.from_config(config)
+        kind: Any = AutoModelForSequenceClassification if isinstance(lean, LeanClassifier) else AutoModel
+        model = kind.from_config(config)
     model.to(lean.device)
     hand_over(lean, model)
     model.name_or_path = lean.name

@@ -135,12 +135,17 @@ def part_at(module: Any, path: list[str]) -> Any:
     return module
 
 
-def forward_of(model: nn.Module) -> Callable[..., Tensor] | None:
+def forward_of(model: nn.Module, *, first_tokens_only: bool = False) -> Callable[..., Tensor] | None:
     """Our forward over packed rows for a transformers model as it stands, or None.
+
+    Args:
+        model: The transformers model, or a lean one.
+        first_tokens_only: Whether whoever reads the result looks at the first token of each row alone. The
+            last layer then computes nothing else.
 
     Returns:
         A function of the layout, `input_ids` (1, T), `position_ids` (1, T) and perhaps `token_type_ids`
-        (1, T), which gives the last hidden states (1, T, D).
+        (1, T), which gives the last hidden states (1, T, D), or (1, B, D) of first tokens only.
     """
     if torch.is_grad_enabled() or torch.is_autocast_enabled(model.device.type) or not runs(model):
         return None
@@ -154,7 +159,13 @@ def forward_of(model: nn.Module) -> Callable[..., Tensor] | None:
             model, input_ids[0], position_ids[0], None if token_type_ids is None else token_type_ids[0]
         )
         activation = ACTIVATIONS[getattr(model.config, "hidden_act", None) or model.config.activation]
-        return run_layers(states, layers, heads, activation, layout, position_bias(model, layout))[None]
+        bias = position_bias(model, layout)
+        if not first_tokens_only:
+            return run_layers(states, layers, heads, activation, layout, bias)[None]
+        states = run_layers(states, layers[:-1], heads, activation, layout, bias)
+        if not layers:
+            return first_tokens(states, layout)[None]
+        return last_layer_of_first_tokens(states, layers[-1], heads, activation, layout, bias)[None]
 
     return forward
 
@@ -276,6 +287,80 @@ def run_layers(
         inner = activation(linear(states, widened, wide))
         states = norm(linear(inner, narrowed, query).add_(states), narrowed_norm)
     return states
+
+
+def first_tokens(states: Tensor, layout: PackedLayout) -> Tensor:
+    """Of packed states (T, D) those of the first token of each row, (B, D)."""
+    return states[layout.cumulative(states.device)[:-1].long()]
+
+
+def last_layer_of_first_tokens(
+    states: Tensor,
+    parts: tuple[Any, ...],
+    heads: int,
+    activation: Callable[[Tensor], Tensor],
+    layout: PackedLayout,
+    bias: Tensor | None,
+) -> Tensor:
+    """What a layer makes of the first token of each row, (B, D), from the packed states (T, D) of all tokens.
+
+    No row may be empty.
+    """
+    q, k, v, attended, attended_norm, widened, narrowed, narrowed_norm = parts
+    linear = arranged.linear if arranged.pays(states) else plain_linear
+    own = first_tokens(states, layout)  # (B, D)
+    buffer, wide = torch.empty_like(own), own.new_empty(len(own), widened.out_features)
+    if states.device.type == "cpu":
+        seen = attention_of_first_tokens(linear(own, q, buffer), states, k, v, heads, layout, bias)
+    else:  # where each small step has to be started, one attention over all tokens is the better deal
+        asking, asked, given = (
+            F.linear(states, part.weight, part.bias).view(1, len(states), heads, -1).transpose(1, 2)
+            for part in (q, k, v)
+        )
+        everything = packed_attention(asking, asked, given, layout, bias=bias)
+        seen = first_tokens(everything.view(states.shape), layout)
+    rows = norm(linear(seen, attended, buffer).add_(own), attended_norm)
+    inner = activation(linear(rows, widened, wide))
+    return norm(linear(inner, narrowed, buffer).add_(rows), narrowed_norm)
+
+
+def attention_of_first_tokens(
+    query: Tensor, states: Tensor, k: Any, v: Any, heads: int, layout: PackedLayout, bias: Tensor | None
+) -> Tensor:
+    """Attention in which only the first token of each row asks, without a key or value for any token.
+
+    A score is `query · (K state + b)`. With few queries it is cheaper to compute `Kᵀ query` once for each of
+    them and to multiply that with the states; `query · b` is the same for all tokens, which a softmax does not
+    see. Likewise the values are `V` times the weighted mean of the states, plus their bias.
+
+    Args:
+        query: Of the first tokens, (B, D).
+        states: Of all tokens, packed, (T, D).
+        k: The layer that makes keys.
+        v: The layer that makes values.
+        heads: Into how many heads D is divided.
+        layout: Where the rows lie.
+        bias: Added to the scores, (1, H, L, L) with L at least the longest row.
+
+    Returns:
+        (B, D).
+    """
+    count, width = query.shape
+    size = width // heads
+    by_head = query.view(count, heads, size).transpose(0, 1) * size**-0.5  # (H, B, size)
+    turned = torch.bmm(by_head, k.weight.view(heads, size, -1)).transpose(0, 1).contiguous()  # (B, H, D)
+    means = torch.empty_like(turned)
+    row = 0
+    for start, rows, length in layout.groups:
+        tokens = states[start : start + rows * length].view(rows, length, -1)
+        scores = torch.bmm(turned[row : row + rows], tokens.transpose(1, 2))  # (rows, H, length)
+        if bias is not None:
+            scores += bias[:, :, 0, :length]
+        torch.bmm(scores.softmax(dim=-1), tokens, out=means[row : row + rows])
+        row += rows
+    values = torch.bmm(means.transpose(0, 1), v.weight.view(heads, size, -1).transpose(1, 2))  # (H, B, size)
+    seen = values.transpose(0, 1).reshape(count, width)
+    return seen if v.bias is None else seen.add_(v.bias)
 
 
 def plain_linear(states: Tensor, part: Any, buffer: Tensor) -> Tensor:

@@ -377,6 +377,15 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ("inference.ranks", "distributed_evaluation", "util util.distributed"),
     ("training.id_columns", "resolve_ids", ". util util.dataset"),
     ("tensors.teacher_targets", "check_teacher_targets", "util util.misc"),
+    # Graphs of models
+    (
+        "backend.onnx_optimize",
+        "export_dynamic_quantized_onnx_model export_optimized_onnx_model",
+        ". backend",
+    ),
+    ("backend.pipeline_graph", "export_pipeline_onnx", "backend"),
+    ("inference.onnx_pipeline", "OnnxPipeline", "backend"),
+    ("backend.openvino_quantize", "export_static_quantized_openvino_model", ". backend"),
     # Environment
     (
         "storage.environment",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from sentence_transformers.arguments import accepts_older_names
+from sentence_transformers.backend.float32_linear import compute_in_float32
 from sentence_transformers.cross_encoder.activations import (
     KEY,
     path_to_save,
@@ -22,6 +23,13 @@ from sentence_transformers.cross_encoder.activations import (
     saved_path,
     usual_activation,
     write_to_config,
+)
+from sentence_transformers.cross_encoder.fit import FitMixin
+from sentence_transformers.cross_encoder.labels import scores_by_logits, with_labels
+from sentence_transformers.cross_encoder.logit_score import (
+    LogitScore,
+    tokens_needed,
+    transformer_with_logit_score,
 )
 from sentence_transformers.cross_encoder.pairs import Pair, is_one_pair, read_pairs, shown
 from sentence_transformers.cross_encoder.results import (
@@ -42,21 +50,27 @@ from sentence_transformers.inference.prompts import choose_prompt
 from sentence_transformers.inference.sinks import TensorSink
 from sentence_transformers.inference.workers import Pool
 from sentence_transformers.inputs.collections import as_list, given_inputs
+from sentence_transformers.modules.dense import Dense
 
 if TYPE_CHECKING:
     from sentence_transformers.model_card.cross_encoder import CrossEncoderModelCardData
 
 logger = logging.getLogger(__name__)
 
+FLOAT32_KEY = "keep_in_fp32_modules"
+"""Entry of the saved settings that names the layers which compute in float32."""
 
-class CrossEncoder(BaseModel):
+
+class CrossEncoder(BaseModel, FitMixin):
     """Scores pairs of texts, both of which it reads at once: slower than comparing vectors, and more exact.
 
     Args:
         model_name_or_path: A folder, or the name of a model: in the local cache, on the hub, or in an installed
-            model package. Older name `model_name`. A checkpoint without a head for classification gets a new
-            one, which has to be trained.
-        num_labels: Scores of each pair; None for what the checkpoint has, or 1 with a new head.
+            model package. Older name `model_name`. A causal language model scores by how much rather it would
+            say "yes" than "no" (see `LogitScore`). Any other checkpoint without a head for classification gets
+            a new one, which has to be trained.
+        num_labels: Scores of each pair; None for what the checkpoint has, or 1 with a new head. With 2 or more a
+            causal language model gets a new head too.
         max_length: Tokens to keep of each pair, special tokens included; None for the model's limit.
         device: Where to put the model, such as "cpu" or "cuda:0"; None for the best there is.
         automodel_args: Passed to the transformers model's `from_pretrained`; newer name `model_kwargs`.
@@ -74,7 +88,11 @@ class CrossEncoder(BaseModel):
         default_prompt_name: Name of the prompt that is used when none is asked for.
         token: Access token of the hub.
         model_card_data: What the model card says.
-        backend: What runs the transformer; "torch" in this release.
+        backend: What runs the transformer: "torch", "onnx" or "openvino"; the last two run a graph from the model's
+            folder, or make one. `automodel_args` may then name it: `{"file_name": "model_O3.onnx"}`.
+        keep_in_fp32_modules: Paths of linear layers, such as "0.model.classifier", that compute in float32 in a
+            model of half precision; for a head, whose scores would be rounded. None for what the model was saved
+            with.
 
     Raises:
         ModelNotFoundError: If the model is nowhere (a FileNotFoundError and a ValueError).
@@ -92,6 +110,8 @@ class CrossEncoder(BaseModel):
     default_huggingface_organization = "cross-encoder"
     usual_prompts: Mapping[str, str] = {}
     input_unit = "pair"
+    keep_in_fp32_modules: Sequence[str] = ()
+    """Paths of the linear layers that compute in float32."""
 
     @accepts_older_names(
         model_name="model_name_or_path", model_kwargs="automodel_args", processor_kwargs="tokenizer_args",
@@ -120,6 +140,7 @@ class CrossEncoder(BaseModel):
         token: bool | str | None = None,
         model_card_data: CrossEncoderModelCardData | None = None,
         backend: str = "torch",
+        keep_in_fp32_modules: list[str] | None = None,
     ) -> None:
         if num_labels is not None and (isinstance(num_labels, bool) or num_labels < 1):
             raise ValueError(
@@ -145,10 +166,14 @@ class CrossEncoder(BaseModel):
             model_card_data=model_card_data,
             backend=backend,
         )
+        if keep_in_fp32_modules is None:
+            # A graph has no layers, and its precision was chosen when it was made.
+            keep_in_fp32_modules = (self._model_config.get(FLOAT32_KEY) or []) if backend == "torch" else []
+        self.set_keep_in_fp32_modules(keep_in_fp32_modules)
         if max_length is not None:
             self.max_seq_length = max_length
         if default_activation_function is None:
-            path = saved_path(self._model_config, self.config)
+            path = saved_path(self._model_config, self._held_config)
             if path is not None:
                 default_activation_function = saved_activation(path, trust_remote_code=trust_remote_code)
         self.activation_fn = default_activation_function
@@ -161,6 +186,8 @@ class CrossEncoder(BaseModel):
         return super()._load(folder, options)
 
     def _default_modules(self, folder: Path, options: dict[str, Any]) -> OrderedDict[str, nn.Module]:
+        if scores_by_logits(folder, options):
+            return transformer_with_logit_score(folder, options)
         return transformer_with_head(folder, options)
 
     def _new_model_card_data(self) -> Any:
@@ -189,7 +216,39 @@ class CrossEncoder(BaseModel):
     @property
     def num_labels(self) -> int:
         """Scores of each pair."""
-        return int(getattr(self.config, "num_labels", 1))
+        for part in reversed(list(self)):
+            if isinstance(part, LogitScore):
+                return part.num_labels
+            if isinstance(part, Dense) and part.module_output_name == "scores":
+                return part.out_features
+        return int(getattr(self._held_config, "num_labels", 1))
+
+    def set_keep_in_fp32_modules(self, keep_in_fp32_modules: list[str]) -> None:
+        """Choose the linear layers that compute in float32, while the model is in half precision.
+
+        Args:
+            keep_in_fp32_modules: Their paths, as `get_submodule` takes them; all others compute as usual. Empty
+                for none.
+
+        Raises:
+            ValueError: If that is no list of paths, or one leads to anything but a plain `torch.nn.Linear`.
+        """
+        if not isinstance(keep_in_fp32_modules, (list, tuple)) or not all(
+            isinstance(path, str) for path in keep_in_fp32_modules
+        ):
+            raise ValueError(
+                f"keep_in_fp32_modules={keep_in_fp32_modules!r} is no list of paths. Pass a list such as "
+                "['0.model.classifier']."
+            )
+        if keep_in_fp32_modules or self.keep_in_fp32_modules:
+            compute_in_float32(self, keep_in_fp32_modules)
+        self.keep_in_fp32_modules = list(keep_in_fp32_modules)
+
+    @property
+    def _held_config(self) -> Any:
+        """The configuration, for whose sake no transformers model is made of one that was opened without."""
+        held = getattr(self._first_module(), "held_config", None) if len(self) else None
+        return self.config if held is None else held
 
     @property
     def max_length(self) -> int | None:
@@ -255,7 +314,9 @@ class CrossEncoder(BaseModel):
         order of the pairs. May be called from several threads at once.
 
         Args:
-            sentences: A list of pairs of texts, or one pair; a pair is a list or tuple. Newer name `inputs`.
+            sentences: A list of pairs of texts, or one pair; a pair is a list or tuple. For a model whose
+                `modalities` have "message" also conversations: lists of messages with `role` and `content`. Newer
+                name `inputs`.
             batch_size: Pairs of a batch at most. Without it, batches are filled up to the token budget.
             show_progress_bar: Whether to show a bar that counts pairs; None shows it when the library's logger
                 reports at INFO.
@@ -294,7 +355,7 @@ class CrossEncoder(BaseModel):
             convert_to_numpy=convert_to_numpy and not convert_to_tensor,
             convert_to_tensor=convert_to_tensor,
         )
-        pairs, single = read_pairs(inputs)
+        pairs, single = read_pairs(inputs, takes_messages="message" in self.modalities)
         text_prompt = choose_prompt(
             self.prompts, default_prompt_name=self.default_prompt_name, prompt=prompt, prompt_name=prompt_name
         )
@@ -333,7 +394,7 @@ class CrossEncoder(BaseModel):
             max_rows=options.max_rows,
             shows_progress=wants_progress(options.show_progress_bar),
             module_kwargs={key: value for key, value in kwargs.items() if key in self.get_model_kwargs()},
-            reading_kwargs=kwargs,
+            reading_kwargs={**kwargs, **without_missing({"logits_of_tokens": tokens_needed(list(self))})},
         )
         assert sink.tensor is not None
         return sink.tensor
@@ -455,7 +516,12 @@ class CrossEncoder(BaseModel):
     # -- files -------------------------------------------------------------------------------------------
 
     def _config_to_save(self) -> dict[str, Any]:
-        return {**super()._config_to_save(), **without_missing({KEY: path_to_save(self.activation_fn)})}
+        kept = {FLOAT32_KEY: list(self.keep_in_fp32_modules)} if self.keep_in_fp32_modules else {}
+        return {
+            **super()._config_to_save(),
+            **without_missing({KEY: path_to_save(self.activation_fn)}),
+            **kept,
+        }
 
     def save(
         self,
@@ -471,31 +537,3 @@ class CrossEncoder(BaseModel):
                 self.config, self.activation_fn, installed_versions().get("sentence_transformers")
             )
         super().save(path, model_name, create_model_card, train_datasets, safe_serialization)
-
-
-def with_labels(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """Loading options that say how many labels a new head has, checked against the one there may be.
-
-    Raises:
-        ValueError: If the checkpoint has a head with another number of labels than was asked for.
-    """
-    from sentence_transformers.modules.transformer.module import load_config
-
-    given = options.get("config_kwargs") or {}
-    wanted = given.get("num_labels")
-    if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
-        return options
-    trust = {"trust_remote_code": options.get("trust_remote_code", False)}
-    config = load_config(str(folder), trust)
-    has_head = any("ForSequenceClassification" in name for name in config.architectures or ())
-    if not has_head:
-        if wanted is None and "id2label" not in given:
-            return {**options, "config_kwargs": {**given, "num_labels": 1}}
-        return options
-    replaces = (options.get("model_kwargs") or {}).get("ignore_mismatched_sizes", False)
-    if wanted is not None and wanted != config.num_labels and not replaces:
-        raise ValueError(
-            f"num_labels={wanted}, but the checkpoint in {folder} was trained with {config.num_labels}. Leave "
-            "num_labels out to use its head, or pass model_kwargs={'ignore_mismatched_sizes': True} to train a new one."
-        )
-    return options

@@ -1,6 +1,7 @@
 """What a cross-encoder is asked to score, checked at the door.
 
-Whatever collection of pairs comes, the engine gets a list of tuples of two texts. Nothing here tokenises.
+Whatever collection of pairs comes, the engine gets a list of tuples of two texts; and of conversations, where a
+model takes those, the lists of messages as they are. Nothing here tokenises.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sentence_transformers.inputs.collections import as_list
+from sentence_transformers.modules.transformer.messages import is_conversation
 
 Pair = tuple[str, str]
 
@@ -22,25 +24,31 @@ def is_one_pair(inputs: Any) -> bool:
     return len(inputs) > 0 and isinstance(_first(inputs), str)
 
 
-def read_pairs(inputs: Any) -> tuple[list[Pair], bool]:
+def read_pairs(inputs: Any, *, takes_messages: bool = False) -> tuple[list[Any], bool]:
     """The pairs, and whether they came as a single one.
 
     Args:
         inputs: A pair of texts, or any collection of pairs; a pair is a list, tuple or array of two texts.
+        takes_messages: Whether a list of messages, each with a role and contents, may take the place of a pair.
 
     Raises:
         ValueError: If something in it is no pair of texts; it says where and what.
     """
     if inputs is None or isinstance(inputs, (str, bytes, Mapping)):
         raise ValueError(f"{shown(inputs)} is no pair of texts. {HOW}")
+    if takes_messages and is_conversation(inputs):
+        return [inputs], True
     if is_one_pair(inputs):
         if any(not isinstance(text, str) for text in inputs) or len(inputs) != 2:
             raise ValueError(
                 f"{shown(inputs)} begins with a text and so would be one pair, but it is not made of two texts. {HOW}"
             )
         return [as_pair(inputs)], True
-    pairs: list[Pair] = []
+    pairs: list[Any] = []
     for number, item in enumerate(as_list(inputs)):
+        if takes_messages and is_conversation(item):
+            pairs.append(item)
+            continue
         if not is_pair_of_texts(item):
             raise ValueError(f"Input {number} is {shown(item)}, which is no pair of two texts. {HOW}")
         pairs.append(as_pair(item))

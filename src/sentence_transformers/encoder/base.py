@@ -70,7 +70,8 @@ class BaseModel(nn.Sequential, ComputingMixin, PeftAdapterMixin):
         processor_kwargs: Passed to the tokenizer's `from_pretrained`.
         config_kwargs: Passed to the configuration's `from_pretrained`.
         model_card_data: What the model card says; None for what can be found out.
-        backend: What runs the transformer; "torch" in this release.
+        backend: What runs the transformer: "torch", "onnx" or "openvino"; the last two run a graph from the model's
+            folder, or make one. `model_kwargs` may then name it: `{"file_name": "model_O3.onnx"}`.
 
     Raises:
         ModelNotFoundError: If the model is nowhere (a FileNotFoundError and a ValueError).

@@ -6,7 +6,8 @@ A kind of model says what it makes of a batch and where the results go; the loop
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -54,6 +55,7 @@ class ComputingMixin:
         shows_progress: bool,
         module_kwargs: dict[str, Any],
         reading_kwargs: dict[str, Any],
+        notes: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Compute inputs in this process.
 
@@ -68,6 +70,7 @@ class ComputingMixin:
             shows_progress: Whether to show a bar.
             module_kwargs: For the modules' `forward`.
             reading_kwargs: For the first module's side of inputs.
+            notes: Entries that the features of every batch get, for the modules to see.
         """
         if device is not None and torch.device(device) != self.device:
             self.to(device)
@@ -76,7 +79,7 @@ class ComputingMixin:
         job = Job(
             source=self._source(items, packed=packed, prompt=prompt, **reading_kwargs),
             # Called, not `forward`ed: what spreads weights over processes collects them in hooks.
-            forward=lambda features: self(features, **module_kwargs),
+            forward=lambda features: self({**features, **notes}, **module_kwargs),
             finish=finish,
             device=self.device,
             budget=self._budget(),

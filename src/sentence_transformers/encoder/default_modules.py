@@ -31,6 +31,17 @@ def transformer_with_head(folder: Path, options: dict[str, Any]) -> OrderedDict[
         folder: The checkpoint.
         options: As for `Transformer.load`; the folder's own settings for modules, if any, are not read.
     """
+    return OrderedDict({"0": checkpoint_transformer(folder, options, task="sequence-classification")})
+
+
+def checkpoint_transformer(folder: Path, options: dict[str, Any], *, task: str) -> Any:
+    """The transformer of a checkpoint, loaded for a task, whatever settings for modules the folder has.
+
+    Args:
+        folder: The checkpoint.
+        options: As for `Transformer.load`.
+        task: As for `Transformer`.
+    """
     from sentence_transformers.modules.transformer.module import Transformer
 
     trust = {"trust_remote_code": options.get("trust_remote_code", False)}
@@ -38,11 +49,10 @@ def transformer_with_head(folder: Path, options: dict[str, Any]) -> OrderedDict[
         name: {**trust, **(options.get(name) or {})}
         for name in ("model_kwargs", "processor_kwargs", "config_kwargs")
     }
-    transformer = Transformer(
+    return Transformer(
         str(folder),
         cache_dir=options.get("cache_folder"),
         backend=options.get("backend", "torch"),
-        transformer_task="sequence-classification",
+        transformer_task=task,
         **given,
     )
-    return OrderedDict({"0": transformer})

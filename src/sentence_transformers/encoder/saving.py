@@ -16,7 +16,7 @@ from torch import nn
 
 from sentence_transformers.encoder.loading import CONFIG_FILE, MODULES_FILE
 from sentence_transformers.modules.parts import save_code, save_part
-from sentence_transformers.storage.folder import staged, write_json, write_text
+from sentence_transformers.storage.folder import WEIGHTS, staged, write_json, write_text
 from sentence_transformers.storage.module_types import saved_type
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ def save_model(
         card: Text of the README; None to write none.
         safe_serialization: True for safetensors, False for PyTorch's own format.
     """
-    with staged(folder) as root:
+    keeps = WEIGHTS if any(is_graph_of(part, Path(folder)) for part in parts.values()) else ()
+    with staged(folder, keeps=keeps) as root:
         listing = []
         for number, (name, part) in enumerate(parts.items()):
             if not hasattr(part, "save"):
@@ -63,6 +64,12 @@ def save_model(
         write_json(root / CONFIG_FILE, config)
         if card is not None:
             write_text(root / "README.md", card)
+
+
+def is_graph_of(part: nn.Module, folder: Path) -> bool:
+    """Whether a part is the graph of the very model that lies in a folder, whose weights it goes beside."""
+    source = getattr(part, "graph_source", None)
+    return source is not None and folder.is_dir() and Path(source).resolve() == folder.resolve()
 
 
 def installed_versions() -> dict[str, str]:

@@ -10,7 +10,9 @@ state of a call is in the call.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +56,7 @@ class Job:
 def run(job: Job, inputs: Sequence[Any], sink: Sink) -> None:
     """Compute every input once and write the results to their places in the sink."""
     first = first_occurrences(inputs)
+    told = _listener.get()
     everything = range(len(inputs))
     numbers: Any = everything if first is None else np.flatnonzero(first == np.arange(len(first)))
     if len(numbers) == 1:
@@ -68,6 +71,7 @@ def run(job: Job, inputs: Sequence[Any], sink: Sink) -> None:
 
     with progress_bar(len(inputs), shown=job.show_progress_bar, unit=job.unit) as bar, torch.inference_mode():
         bar.update(len(inputs) - len(numbers))
+        told(len(inputs) - len(numbers), 0)
         for chosen, rows in ahead(read, stretches):
             lengths = rows.lengths
             batches = plan_batches(
@@ -79,8 +83,26 @@ def run(job: Job, inputs: Sequence[Any], sink: Sink) -> None:
             for batch in batches:
                 compute(job, rows, batch, chosen, lengths, sink)
                 bar.update(len(batch))
+                told(len(batch), sum(lengths[row] for row in batch))
     if first is not None:
         sink.repeat(first)
+
+
+def _nobody(rows: int, tokens: int) -> None:
+    pass
+
+
+_listener: ContextVar[Callable[[int, int], None]] = ContextVar("listener", default=_nobody)
+
+
+@contextmanager
+def listening(told: Callable[[int, int], None]) -> Iterator[None]:
+    """Within the block, and in this thread, `told` hears the inputs and tokens of each batch that is done."""
+    token = _listener.set(told)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 def compute(

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+TASK_PROMPTS: Mapping[str, tuple[str, ...]] = {
+    "query": ("query",),
+    "document": ("document", "passage", "corpus"),
+}
+"""Names of the prompts for a task; the first one that is configured is used."""
+
 
 def choose_prompt(
     prompts: Mapping[str, str],
@@ -40,3 +46,10 @@ def check_prompt_name(what: str, name: str, prompts: Mapping[str, str]) -> None:
 def first_configured(prompts: Mapping[str, str], names: Iterable[str]) -> str | None:
     """The first of the names under which a prompt is configured, or None."""
     return next((name for name in names if name in prompts), None)
+
+
+def prompt_name_of_task(prompts: Mapping[str, str], task: str) -> str | None:
+    """The name of a task's prompt, or None if none is configured; one with a text goes before an empty one."""
+    names = TASK_PROMPTS[task]
+    with_text = {name: text for name, text in prompts.items() if text}
+    return first_configured(with_text, names) or first_configured(prompts, names)

@@ -18,7 +18,8 @@ import pickle
 import queue
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -126,15 +127,7 @@ def run_in_pool(
         chunk_size = max(1, min(math.ceil(len(inputs) / workers / CHUNKS_PER_WORKER), LARGEST_CHUNK))
     if chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size} sends nothing. Pass 1 or more, or None.")
-    # What cannot be sent shows here. The queue's own thread would only print the error, and nobody would
-    # ever answer.
-    pickle.dumps(options)
-    with pool.setdefault("lock", threading.Lock()):
-        if not pool["processes"]:
-            raise RuntimeError(
-                "The pool has been stopped. Start a new one with model.start_multi_process_pool()."
-            )
-        pool["request"] = request = pool.get("request", 0) + 1
+    with request_to(pool, options) as request:
         starts = range(0, len(inputs), chunk_size)
         unsent = iter(starts)
 
@@ -149,6 +142,60 @@ def run_in_pool(
             numbers = range(start, min(start + chunk_size, len(inputs)))
             put(numbers, result)
             update(len(numbers))
+
+
+def stream_through_pool(
+    pool: Pool, chunks: Iterable[Sequence[Any]], options: dict[str, Any]
+) -> Generator[Any, None, None]:
+    """Results of chunks, in their order, while later chunks are computed and more are read.
+
+    Args:
+        pool: From `start_pool`. Other calls wait until the last result was taken, or the iterator closed.
+        chunks: Inputs, a chunk at a time; no more are read than `CHUNKS_UNDERWAY` for each worker.
+        options: Keyword arguments of the work on each chunk.
+
+    Raises:
+        RuntimeError: If a worker raised (with its traceback) or died, or the pool was stopped.
+    """
+    with request_to(pool, options) as request:
+        unsent = enumerate(chunks)
+        results: dict[int, Any] = {}
+        sent = given = 0
+
+        def send(count: int) -> int:
+            done = 0
+            for number, chunk in islice(unsent, count):
+                pool["input"].put([(request, number), sealed(chunk), options])
+                done += 1
+            return done
+
+        sent = send(CHUNKS_UNDERWAY * len(pool["processes"]))
+        while given < sent:
+            while given not in results:
+                (_, number), result = _next_result(pool, request)
+                results[number] = result
+            yield results.pop(given)
+            given += 1
+            sent += send(1)
+
+
+@contextmanager
+def request_to(pool: Pool, options: dict[str, Any]) -> Iterator[int]:
+    """Have a pool for oneself within the block; gives the number of the request.
+
+    Raises:
+        RuntimeError: If the pool was stopped.
+    """
+    # What cannot be sent shows here. The queue's own thread would only print the error, and nobody would
+    # ever answer.
+    pickle.dumps(options)
+    with pool.setdefault("lock", threading.Lock()):
+        if not pool["processes"]:
+            raise RuntimeError(
+                "The pool has been stopped. Start a new one with model.start_multi_process_pool()."
+            )
+        pool["request"] = request = pool.get("request", 0) + 1
+        yield request
 
 
 def _next_result(pool: Pool, request: int) -> tuple[tuple[int, int], Any]:
@@ -242,8 +289,13 @@ def _start_worker(
 ) -> None:
     if device == "cpu":
         # Workers that each use every core only get in each other's way.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(1, cpu_workers)))
+        torch.set_num_threads(threads_of_a_worker(cpu_workers))
     target(device, model, inputs, outputs)
+
+
+def threads_of_a_worker(cpu_workers: int) -> int:
+    """Threads that each of so many workers on the CPU computes with."""
+    return max(1, (os.cpu_count() or 1) // max(1, cpu_workers))
 
 
 def serve(work: Callable[[Any, dict[str, Any]], Any], inputs: Any, outputs: Any) -> None:

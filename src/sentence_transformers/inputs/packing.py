@@ -19,6 +19,9 @@ from torch import Tensor
 ROW_LENGTHS = "row_lengths"
 """Key under which packed features carry the lengths as a plain list, so that no device is asked for them."""
 
+FIRST_TOKENS_ONLY = "first_tokens_only"
+"""Key under which packed features say that of each row only the first token's embedding will be looked at."""
+
 
 @dataclass(frozen=True)
 class PackedLayout:
@@ -38,6 +41,18 @@ class PackedLayout:
         if "cu_seq_lens_q" in features:
             return cls.of(features["cu_seq_lens_q"].diff().tolist())
         return None
+
+    def of_first_tokens(self, features: dict[str, Any]) -> dict[str, Any]:
+        """Packed features with the first token of each row alone; no row may be empty."""
+        device = features["input_ids"].device
+        starts = self.cumulative(device)[:-1].long()
+        alone = PackedLayout((1,) * len(self.lengths))
+        tokens: dict[str, Any] = {
+            name: features[name][:, starts]
+            for name in ("input_ids", "position_ids", "token_type_ids")
+            if name in features
+        }
+        return {**tokens, "cu_seq_lens_q": alone.cumulative(device), ROW_LENGTHS: list(alone.lengths)}
 
     @cached_property
     def total(self) -> int:

@@ -23,12 +23,15 @@ from sentence_transformers.encoder.base import BaseModel
 from sentence_transformers.encoder.default_modules import transformer_with_mean_pooling
 from sentence_transformers.inference.engine import wants_progress
 from sentence_transformers.inference.options import DEFAULT_BATCH_SIZE, EncodeOptions, check_truncate_dim
-from sentence_transformers.inference.prompts import choose_prompt, first_configured
+from sentence_transformers.inference.prompts import choose_prompt, prompt_name_of_task
 from sentence_transformers.inference.sinks import ArraySink, ListSink, TensorSink
 from sentence_transformers.inference.workers import Pool
 from sentence_transformers.inputs.collections import as_list, given_inputs
+from sentence_transformers.inputs.packing import FIRST_TOKENS_ONLY
 from sentence_transformers.modules.pooling import Pooling
+from sentence_transformers.sentence_transformer.first_tokens import first_tokens_suffice
 from sentence_transformers.sentence_transformer.results import empty_result, finished
+from sentence_transformers.sentence_transformer.to_disk import ToDiskMixin
 from sentence_transformers.tensors.precision import quantize_embeddings
 from sentence_transformers.tensors.similarity import SimilarityFunction
 from sentence_transformers.training.fit import FitMixin
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class SentenceTransformer(BaseModel, FitMixin):
+class SentenceTransformer(BaseModel, FitMixin, ToDiskMixin):
     """Maps texts (or images) to vectors whose distances say how alike they are.
 
     Args:
@@ -62,7 +65,8 @@ class SentenceTransformer(BaseModel, FitMixin):
         tokenizer_kwargs: Passed to the tokenizer's `from_pretrained`; newer name `processor_kwargs`.
         config_kwargs: Passed to the configuration's `from_pretrained`.
         model_card_data: What the model card says.
-        backend: What runs the transformer; "torch" in this release.
+        backend: What runs the transformer: "torch", "onnx" or "openvino"; the last two run a graph from the model's
+            folder, or make one. `model_kwargs` may then name it: `{"file_name": "model_O3.onnx"}`.
 
     Example:
         >>> from sentence_transformers import SentenceTransformer
@@ -248,7 +252,6 @@ class SentenceTransformer(BaseModel, FitMixin):
         """
         return self._encode_as(
             "query",
-            ("query",),
             given_inputs(inputs, sentences),
             prompt_name=prompt_name,
             prompt=prompt,
@@ -293,7 +296,6 @@ class SentenceTransformer(BaseModel, FitMixin):
         """
         return self._encode_as(
             "document",
-            ("document", "passage", "corpus"),
             given_inputs(inputs, sentences),
             prompt_name=prompt_name,
             prompt=prompt,
@@ -311,15 +313,10 @@ class SentenceTransformer(BaseModel, FitMixin):
             **kwargs,
         )
 
-    def _encode_as(
-        self, task: str, prompt_names: Iterable[str], inputs: Any, *, prompt_name: str | None, **kwargs: Any
-    ) -> Any:
+    def _encode_as(self, task: str, inputs: Any, *, prompt_name: str | None, **kwargs: Any) -> Any:
         """Encode for a task, with the first of its prompts that is configured."""
         if prompt_name is None and kwargs.get("prompt") is None:
-            configured = {name: text for name, text in self.prompts.items() if text}
-            prompt_name = first_configured(configured, prompt_names) or first_configured(
-                self.prompts, prompt_names
-            )
+            prompt_name = prompt_name_of_task(self.prompts, task)
         return self.encode(inputs, prompt_name=prompt_name, **{"task": task, **kwargs})
 
     def _encode_here(
@@ -351,6 +348,7 @@ class SentenceTransformer(BaseModel, FitMixin):
             shows_progress=wants_progress(options.show_progress_bar),
             module_kwargs=module_kwargs,
             reading_kwargs=kwargs,
+            notes={FIRST_TOKENS_ONLY: True} if vectors and first_tokens_suffice(list(self)) else {},
         )
         if isinstance(sink, ListSink):
             return sink.items
@@ -466,6 +464,8 @@ class SentenceTransformer(BaseModel, FitMixin):
     def _encode_share(self, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
         """Encode what another process has sent, where the model is."""
         given = {key: value for key, value in options.items() if not (key == "batch_size" and value is None)}
+        if given.pop("is_window", False):
+            return self._encode_window(inputs, given)
         return self.encode(inputs, device=str(self.device), show_progress_bar=False, **given)
 
     @staticmethod

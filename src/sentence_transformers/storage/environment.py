@@ -25,6 +25,7 @@ EXTRA_BY_PACKAGE = {
     "peft": "train",
     "onnx": "onnx",
     "onnxruntime": "onnx",
+    "onnxscript": "onnx",
     "openvino": "openvino",
     "PIL": "image",
     "Pillow": "image",

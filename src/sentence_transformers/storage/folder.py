@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 SAFETENSORS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
 
+WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
+"""Files with weights, whole or in shards."""
+
 LEFTOVERS = (
-    "model*.safetensors*",
-    "pytorch_model*.bin*",
+    *WEIGHTS,
     "adapter_config.json",
     "adapter_model.*",
     "router_config.json",
@@ -72,12 +74,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def staged(folder: str | Path) -> Iterator[Path]:
+def staged(folder: str | Path, *, keeps: Sequence[str] = ()) -> Iterator[Path]:
     """Give an empty folder to write into, and move its files into `folder` if the block succeeds.
 
     A file of the same name is replaced whole. What is left of a model saved there earlier goes, as far as a
     reader could take it for a part of the new one; other files of `folder` stay. When the block fails,
     `folder` is as it was.
+
+    Args:
+        folder: The folder; made if need be.
+        keeps: Those of `LEFTOVERS` that are a part of the new model, too, and stay.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -98,20 +104,25 @@ def staged(folder: str | Path) -> Iterator[Path]:
                 os.replace(source, target)
         folder.mkdir(parents=True, exist_ok=True)
         for place, written in new.items():
-            remove_leftovers(folder / place, written, own_folder=place != Path("."))
+            remove_leftovers(folder / place, written, own_folder=place != Path("."), keeps=keeps)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path, written: set[str], *, own_folder: bool) -> None:
+def remove_leftovers(
+    folder: Path, written: set[str], *, own_folder: bool, keeps: Sequence[str] = ()
+) -> None:
     """Remove files of an earlier save that a reader would prefer to, or mix with, those just written.
 
     Args:
         folder: The folder that was written into.
         written: Names of the files in it that are new.
         own_folder: Whether the folder belongs to one part of a model alone, as against the user's folder.
+        keeps: Patterns of files that stay.
     """
     for pattern in (*LEFTOVERS, "*.json") if own_folder else LEFTOVERS:
+        if pattern in keeps:
+            continue
         for path in folder.glob(pattern):
             if path.name not in written and path.is_file():
                 path.unlink()

@@ -39,6 +39,7 @@ HOMES: dict[str, str] = {
     "WhitespaceTokenizer": f"{ROOM}.classic.tokenizers",
     "PhraseTokenizer": f"{ROOM}.classic.tokenizers",
     "TransformersTokenizerWrapper": f"{ROOM}.classic.tokenizers",
+    "LogitScore": "sentence_transformers.cross_encoder.logit_score",
 }
 """Where each class lives now."""
 
@@ -62,8 +63,12 @@ FILES: dict[str, str] = {
     "WhitespaceTokenizer": "sentence_transformer.modules.tokenizer.whitespace",
     "PhraseTokenizer": "sentence_transformer.modules.tokenizer.phrase",
     "TransformersTokenizerWrapper": "sentence_transformer.modules.tokenizer.word",
+    "LogitScore": "cross_encoder.modules.logit_score",
 }
 """The file each class stands in at 6.2.0, below `sentence_transformers.`."""
+
+NEWER = ("LogitScore",)
+"""Classes that releases up to 5.3 do not know; they have the paths of 6.2.0 only."""
 
 CODE_OF_MODELS = "transformers_modules."
 """Where transformers puts the modules of code that came with a model."""
@@ -76,7 +81,7 @@ def _spellings() -> dict[str, tuple[str, str]]:
     table: dict[str, tuple[str, str]] = {}
     for name, home in HOMES.items():
         room = "models.tokenizer" if name in TOKENIZERS else "models"
-        paths = [f"{room}.{name}", f"{room}.{name}.{name}"]
+        paths = [] if name in NEWER else [f"{room}.{name}", f"{room}.{name}.{name}"]
         if name in FILES:
             file = FILES[name]
             package = file.rsplit(".", 1)[0]
@@ -100,6 +105,8 @@ def saved_type(part: nn.Module) -> str:
     own = f"{kind.__module__}.{kind.__qualname__}"
     if own in SPELLINGS:
         name = getattr(part, "saved_class_name", SPELLINGS[own][1])
+        if name in NEWER:
+            return f"sentence_transformers.{FILES[name]}.{name}"
         room = (
             "sentence_transformers.models.tokenizer" if name in TOKENIZERS else "sentence_transformers.models"
         )

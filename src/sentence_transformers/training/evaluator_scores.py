@@ -9,21 +9,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+BELOW_OUTPUT = "eval"
+"""Folder below that of the model for what evaluators write."""
+
 BARE_SCORE = "evaluator"
 """Name of the score of an evaluator that returns just a number."""
 
 
 def run_evaluator(
-    evaluator: Any, model: Any, output_path: str | None, epoch: float, steps: int
+    evaluator: Any,
+    model: Any,
+    output_path: str | None,
+    epoch: float,
+    steps: int,
+    *,
+    subfolder: str = BELOW_OUTPUT,
 ) -> dict[str, Any]:
     """Evaluate a model during training.
 
     Args:
         evaluator: Called as `evaluator(model, output_path=…, epoch=…, steps=…)`.
         model: The model.
-        output_path: Folder below which the evaluator may write, in `eval`; None for none.
+        output_path: Folder below which the evaluator may write; None for none.
         epoch: When this is.
         steps: When in the epoch, or in all.
+        subfolder: Where below `output_path` it may; empty for that folder itself.
 
     Returns:
         Metrics by name, as a trainer names them: each begins with `eval_`.
@@ -33,7 +43,7 @@ def run_evaluator(
     """
     folder = None
     if output_path is not None:
-        folder = Path(output_path) / "eval"
+        folder = Path(output_path) / subfolder
         folder.mkdir(parents=True, exist_ok=True)
     result = evaluator(model, output_path=None if folder is None else str(folder), epoch=epoch, steps=steps)
     metrics = dict(result) if isinstance(result, Mapping) else {BARE_SCORE: result}

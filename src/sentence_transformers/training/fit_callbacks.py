@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from sentence_transformers.training.evaluator_scores import gain, run_evaluator, score_in
+from sentence_transformers.training.evaluator_scores import BELOW_OUTPUT, gain, run_evaluator, score_in
 
 
 class EvaluatorCallback(TrainerCallback):
@@ -21,15 +21,24 @@ class EvaluatorCallback(TrainerCallback):
 
     Args:
         evaluator: Called as `evaluator(model, output_path=…, epoch=…, steps=…)`.
-        output_path: Folder below which it writes, in `eval`; None for none.
+        output_path: Folder below which it writes; None for none.
         evaluation_steps: Steps between evaluations within epochs; 0 for none.
+        subfolder: Where below `output_path`; empty for that folder itself.
     """
 
     trainer: Any = None
     """Told of the metrics, and through it the other callbacks."""
 
-    def __init__(self, evaluator: Any, output_path: str | None = None, evaluation_steps: int = 0) -> None:
+    def __init__(
+        self,
+        evaluator: Any,
+        output_path: str | None = None,
+        evaluation_steps: int = 0,
+        *,
+        subfolder: str = BELOW_OUTPUT,
+    ) -> None:
         super().__init__()
+        self.subfolder = subfolder
         self.evaluator = evaluator
         self.output_path = output_path
         self.evaluation_steps = evaluation_steps
@@ -50,7 +59,14 @@ class EvaluatorCallback(TrainerCallback):
         """Run the evaluator, and tell the trainer what it found."""
         started = time.monotonic()
         self._latest_step = state.global_step
-        metrics = run_evaluator(self.evaluator, model, self.output_path, state.epoch, state.global_step)
+        metrics = run_evaluator(
+            self.evaluator,
+            model,
+            self.output_path,
+            state.epoch,
+            state.global_step,
+            subfolder=self.subfolder,
+        )
         metrics["eval_runtime"] = round(time.monotonic() - started, 4)
         if self.trainer is not None:
             self.trainer.log(metrics)

@@ -18,6 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from sentence_transformers.tensors.randomness import global_state_kept
 from sentence_transformers.training.arguments import BaseTrainingArguments
+from sentence_transformers.training.evaluator_scores import BELOW_OUTPUT
 from sentence_transformers.training.fit_callbacks import (
     EvaluatorCallback,
     OriginalCallback,
@@ -42,6 +43,7 @@ class FitTrainer(BaseTrainer):
         batches: Of the same objectives.
         evaluator: See `fit`, as for what follows.
         evaluation_steps: See there.
+        evaluator_folder: Where the evaluator writes, below the folder of the model.
         saver: Saves the model, and keeps the best score.
         callback: See `fit`.
     """
@@ -55,6 +57,7 @@ class FitTrainer(BaseTrainer):
         batches: ObjectiveBatches,
         evaluator: Any,
         evaluation_steps: int,
+        evaluator_folder: str = BELOW_OUTPUT,
         saver: SaveModelCallback,
         callback: Callable[[float, int, int], None] | None,
     ) -> None:
@@ -62,7 +65,9 @@ class FitTrainer(BaseTrainer):
         self.saver = saver
         callbacks: list[Any] = [saver]
         if evaluator is not None:
-            runs = EvaluatorCallback(evaluator, saver.output_dir, evaluation_steps)
+            runs = EvaluatorCallback(
+                evaluator, saver.output_dir, evaluation_steps, subfolder=evaluator_folder
+            )
             runs.trainer = self
             callbacks.insert(0, runs)
         if callback is not None:

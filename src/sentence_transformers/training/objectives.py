@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ from sentence_transformers.inputs.example import InputExample
 from sentence_transformers.tensors.randomness import global_state, global_state_kept, set_global_state
 from sentence_transformers.training.columns import DATASET_NAME
 
-Collate = Callable[[list[InputExample]], tuple[list[dict[str, Tensor]], Tensor]]
-"""Examples of a batch -> the features of each column, and the labels."""
+Collate = Callable[[list[InputExample]], tuple[Any, Tensor]]
+"""Examples of a batch -> the features of each column, or just those of an only column, and the labels."""
 
 END = object()
 
@@ -29,7 +29,8 @@ class EndlessBatches:
 
     Args:
         loader: Gives batches, is iterable more than once.
-        collate: Makes columns and labels of a batch of examples. A batch of another kind must be those already.
+        collate: Makes columns and labels of a batch of examples. A batch of another kind must be those already:
+            a list of features, or the features of an only column, and labels.
     """
 
     def __init__(self, loader: Any, collate: Collate) -> None:
@@ -53,9 +54,9 @@ class EndlessBatches:
             raise ValueError("A data loader of train_objectives gave no batch. Is its data set empty?")
         self._given += 1
         if isinstance(batch, (list, tuple)) and batch and isinstance(batch[0], InputExample):
-            return self.collate(list(batch))
+            batch = self.collate(list(batch))
         columns, labels = batch
-        return list(columns), labels
+        return [dict(columns)] if isinstance(columns, Mapping) else list(columns), labels
 
     def state(self) -> dict[str, Any]:
         """Where in the present pass this is, for `resume`: how many batches were given, and the randomness before."""
@@ -146,7 +147,7 @@ class FirstExamples:
         dataset = getattr(loader, "dataset", None)
         known = (dataset, getattr(dataset, "examples", None), getattr(loader, "train_examples", None))
         # Only of lists: reading another data set may draw random numbers, or run a teacher.
-        self.examples: Sequence[InputExample] = next((rows for rows in known if isinstance(rows, list)), [])
+        self.examples: Sequence[InputExample] = next((rows for rows in known if are_examples(rows)), [])
         width = len(self.examples[0].texts or ()) if self.examples else 0
         self.column_names = [
             *(f"sentence_{number}" for number in range(width)),
@@ -164,6 +165,11 @@ class FirstExamples:
     def __getitem__(self, rows: slice) -> dict[str, list[Any]]:
         values = [(*(example.texts or ()), example.label) for example in self.examples[rows]]
         return dict(zip(self.column_names, map(list, zip(*values))))
+
+
+def are_examples(rows: Any) -> TypeGuard[list[InputExample]]:
+    """Whether this is a list of examples; what its first row is tells."""
+    return isinstance(rows, list) and len(rows) > 0 and isinstance(rows[0], InputExample)
 
 
 def batches_in_an_epoch(loaders: Iterable[Any], steps_per_epoch: int | None) -> int:
@@ -200,9 +206,7 @@ def length_of(loader: Any) -> int | None:
 @contextmanager
 def collating(loaders: Iterable[Any], collate: Collate) -> Iterator[None]:
     """Let loaders that have no collate function of their own build their batches with `collate`, for a while."""
-    usual = [
-        loader for loader in loaders if getattr(loader, "collate_fn", collate) in (None, default_collate)
-    ]
+    usual = [loader for loader in loaders if has_no_collate(loader)]
     before = [loader.collate_fn for loader in usual]
     try:
         for loader in usual:
@@ -211,3 +215,8 @@ def collating(loaders: Iterable[Any], collate: Collate) -> Iterator[None]:
     finally:
         for loader, own in zip(usual, before, strict=True):
             loader.collate_fn = own
+
+
+def has_no_collate(loader: Any) -> bool:
+    """Whether this is a data loader without a collate function of its own."""
+    return hasattr(loader, "collate_fn") and loader.collate_fn in (None, default_collate)

@@ -23,6 +23,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from sentence_transformers.arguments import accepts_older_names
+from sentence_transformers.backend.exported import untrainable
 from sentence_transformers.evaluation.sequential import SequentialEvaluator
 from sentence_transformers.inference.ranks import distributed_evaluation
 from sentence_transformers.model_card.callbacks import BaseModelCardCallback
@@ -98,6 +99,8 @@ class BaseTrainer(Trainer):
             raise RuntimeError("A trainer needs a model: pass `model`, or `model_init`, which makes one.")
         if model is not None and model_init is not None:
             raise RuntimeError("Pass either `model` or `model_init`, not both.")
+        if getattr(model, "backend", "torch") != "torch":
+            raise ValueError(untrainable(model.backend))
         train_dataset, eval_dataset = named_datasets(train_dataset), named_datasets(eval_dataset)
         if isinstance(evaluator, (list, tuple)):
             evaluator = SequentialEvaluator(list(evaluator))

@@ -118,9 +118,7 @@ class ScoreLoss(EmbeddingLoss):
         return self.compute([features], labels, [len(own) for own in documents])
 
     def run(self, model: nn.Module, features: Features, context: Any = None) -> Embeddings:
-        scores = model(dict(features))["scores"]
-        # Half precision has too few digits for the difference of two scores.
-        return Embeddings(scores.to(torch.promote_types(scores.dtype, torch.float32)))
+        return scored(model, features)
 
     def parts(
         self,
@@ -260,3 +258,10 @@ class ListwiseLoss(ScoreLoss):
     def get_config_dict(self) -> dict[str, Any]:
         """Settings for the model card."""
         return {**super().get_config_dict(), "mini_batch_size": self.mini_batch_size}
+
+
+def scored(model: nn.Module, features: Features) -> Embeddings:
+    """The logits of pairs, (P, num_labels), in place of embeddings."""
+    scores = model(dict(features))["scores"]
+    # Half precision has too few digits for the difference of two scores.
+    return Embeddings(scores.to(torch.promote_types(scores.dtype, torch.float32)))

@@ -77,30 +77,14 @@ class CrossEntropyLoss(ScoreLoss):
         self.ce_loss = nn.CrossEntropyLoss(**kwargs).to(model.device)
 
     def value(self, scores: Tensor, labels: Any, counts: list[int]) -> Tensor:
-        targets = labels.to(scores) if self.are_probabilities(labels) else labels.flatten().to(scores.device)
+        are_probabilities = are_probabilities_of(labels, self.num_labels)
+        targets = labels.to(scores) if are_probabilities else labels.flatten().to(scores.device)
         value: Tensor = self.ce_loss(scores, targets)
         return value
 
-    def are_probabilities(self, labels: Tensor) -> bool:
-        """Whether a label is a number for each class, rather than the number of a class."""
-        return labels.is_floating_point() and tuple(labels.shape[1:]) == (self.num_labels,)
-
     def check_labels(self, labels: Any) -> None:
         super().check_labels(labels)
-        if self.are_probabilities(labels):
-            return
-        if labels.is_floating_point() or labels.numel() != len(labels):
-            raise ValueError(
-                f"CrossEntropyLoss needs an int, the class of each row, or {self.num_labels} probabilities, and was "
-                f"given labels of type {labels.dtype} and shape {tuple(labels.shape)}."
-            )
-        left_out = self.ce_loss.ignore_index
-        wrong = labels[((labels < 0) | (labels >= self.num_labels)) & (labels != left_out)]
-        if wrong.numel():
-            raise ValueError(
-                f"CrossEntropyLoss was given the class {int(wrong.flatten()[0])}, and the model has the classes 0 to "
-                f"{self.num_labels - 1}. Build the model with num_labels=… set to the number of classes."
-            )
+        check_classes(labels, self.num_labels, left_out=self.ce_loss.ignore_index)
 
 
 class MSELoss(ScoreLoss):
@@ -128,3 +112,31 @@ class MSELoss(ScoreLoss):
     def value(self, scores: Tensor, labels: Any, counts: list[int]) -> Tensor:
         value: Tensor = self.loss_fct(scores, labels.flatten().to(scores))
         return value
+
+
+def are_probabilities_of(labels: Tensor, classes: int) -> bool:
+    """Whether a label is a number for each class, rather than the number of a class."""
+    return labels.is_floating_point() and tuple(labels.shape[1:]) == (classes,)
+
+
+def check_classes(labels: Tensor, classes: int, *, left_out: int) -> None:
+    """Stop if labels are neither classes nor probabilities of them.
+
+    Args:
+        labels: Of each row.
+        classes: How many classes there are.
+        left_out: Label of a row that does not count.
+    """
+    if are_probabilities_of(labels, classes):
+        return
+    if labels.is_floating_point() or labels.numel() != len(labels):
+        raise ValueError(
+            f"CrossEntropyLoss needs an int, the class of each row, or {classes} probabilities, and was "
+            f"given labels of type {labels.dtype} and shape {tuple(labels.shape)}."
+        )
+    wrong = labels[((labels < 0) | (labels >= classes)) & (labels != left_out)]
+    if wrong.numel():
+        raise ValueError(
+            f"CrossEntropyLoss was given the class {int(wrong.flatten()[0])}, and the model has the classes 0 to "
+            f"{classes - 1}. Build the model with num_labels=… set to the number of classes."
+        )

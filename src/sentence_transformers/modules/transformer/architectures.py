@@ -17,10 +17,10 @@ TASK_CLASSES: dict[str, str] = {
 }
 """The transformers class that loads a checkpoint for a task."""
 
-TASK_OUTPUTS: dict[str, str] = {"sequence-classification": "scores"}
+TASK_OUTPUTS: dict[str, str] = {"sequence-classification": "scores", "text-generation": "causal_logits"}
 """Name of the entry a task's result is stored under, where it is not `token_embeddings`."""
 
-METHOD_OUTPUTS: dict[str, str] = {"sequence-classification": "logits"}
+METHOD_OUTPUTS: dict[str, str] = {"sequence-classification": "logits", "text-generation": "logits"}
 """What transformers calls a task's result, where it is not `last_hidden_state`."""
 
 ENCODERS_OF_PAIRS: dict[str, str] = {

@@ -77,6 +77,8 @@ def open_light(folder: Path) -> LightTokenizer | None:
     config = read_json(folder / "tokenizer_config.json")
     if config.get("tokenizer_class") not in BERT_TOKENIZERS or config.get("auto_map"):
         return None
+    if config.get("chat_template") or (folder / "chat_template.jinja").is_file():
+        return None
     if any(config.get(f"{kind}_token") is None for kind in ("unk", "sep", "pad", "cls", "mask")):
         return None
     light = LightTokenizer(folder, config)

@@ -71,6 +71,16 @@ class TextTokenizer:
         )
         return TokenRows(ids=[encoding.ids for encoding in encodings], type_ids=type_ids)
 
+    def whole_ids(self, texts: Sequence[str]) -> list[Sequence[int]]:
+        """Token ids of texts that a chat template has written: not cut, as they are, and without special tokens."""
+        if self._backend is None:
+            with self._lock:
+                return self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)[
+                    "input_ids"
+                ]
+        encodings = self._unlimited_backend().encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
     def count(self, text: str) -> int:
         """Tokens of a text alone, special tokens included."""
         return len(self.rows([text]).ids[0])
@@ -96,7 +106,7 @@ class TextTokenizer:
         if self._joins_pairs is None:
             with self._lock:
                 self._pair_template = template_of(
-                    self._backend, max_length=self.max_length, cuts_right=self._cuts_right
+                    self._backend, max_length=self.max_length, cuts_right=self.cuts_right
                 )
                 self._joins_pairs = self._pair_template is not None
         return self._pair_template
@@ -123,7 +133,10 @@ class TextTokenizer:
         return TokenRows(ids=ids, type_ids=kinds if self.wants_type_ids else None)
 
     @property
-    def _cuts_right(self) -> bool:
+    def cuts_right(self) -> bool:
+        """Whether texts are cut at their end."""
+        if self._backend is None:
+            return bool(self.tokenizer.truncation_side == "right")
         truncation = self._backend.truncation
         return truncation is None or truncation["direction"] == "right"
 
@@ -131,7 +144,7 @@ class TextTokenizer:
         """Tokenise texts, looking only at a prefix of those far too long to be read whole."""
         limit = self.max_length or 0
         reach = CHARACTERS_PER_TOKEN * (limit + SPARE_TOKENS)
-        if self.max_length is not None and self._cuts_right:
+        if self.max_length is not None and self.cuts_right:
             long = [number for number, text in enumerate(texts) if len(text) > 2 * reach]
             if long:
                 texts = list(texts)
@@ -147,18 +160,23 @@ class TextTokenizer:
         """
         if self._backend.pre_tokenizer is None:
             return text
-        if self._counter is None:
-            counter = copy.deepcopy(self._backend)
-            counter.no_truncation()
-            self._counter = counter
+        counter = self._unlimited_backend()
         while reach < len(text):
             cut = max(text.rfind(space, 0, reach) for space in (" ", "\n", "\t"))
             if cut > reach // 2:
-                tokens = len(self._counter.encode(text[:cut], add_special_tokens=False).ids)
+                tokens = len(counter.encode(text[:cut], add_special_tokens=False).ids)
                 if tokens >= (self.max_length or 0) + SPARE_TOKENS:
                     return text[:cut]
             reach *= 4
         return text
+
+    def _unlimited_backend(self) -> Any:
+        """A copy of the private backend that does not truncate; made when first needed."""
+        if self._counter is None:
+            counter = copy.deepcopy(self._backend)
+            counter.no_truncation()
+            self._counter = counter
+        return self._counter
 
     def _private_backend(self) -> Any:
         """A copy of the tokenizer's Rust half that truncates and does not pad; None if there is none."""
