@@ -108,6 +108,14 @@ def test_a_graph_is_not_trained(graph_model):
     assert not graph_model.training or graph_model.eval()
 
 
+def test_a_trainer_refuses_a_graph(graph_model, tmp_path):
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+
+    arguments = SentenceTransformerTrainingArguments(output_dir=str(tmp_path), report_to="none")
+    with pytest.raises(ValueError, match="backend='torch'"):
+        SentenceTransformerTrainer(model=graph_model, args=arguments)
+
+
 def test_layers_cannot_be_looked_into(graph_model):
     features = {**graph_model.preprocess(TEXTS), "output_hidden_states": True}
     with pytest.raises(ValueError, match="output_hidden_states"):

@@ -14,6 +14,7 @@ import typer
 
 COMMANDS: Mapping[str, str] = {
     "encode": "sentence_transformers.cli.encode:encode",
+    "serve": "sentence_transformers.cli.serve:serve",
 }
 """Where each command stands, by its name."""
 

@@ -109,9 +109,7 @@ def staged(folder: str | Path, *, keeps: Sequence[str] = ()) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def remove_leftovers(
-    folder: Path, written: set[str], *, own_folder: bool, keeps: Sequence[str] = ()
-) -> None:
+def remove_leftovers(folder: Path, written: set[str], *, own_folder: bool, keeps: Sequence[str] = ()) -> None:
     """Remove files of an earlier save that a reader would prefer to, or mix with, those just written.
 
     Args:

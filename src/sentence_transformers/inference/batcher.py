@@ -1,0 +1,380 @@
+"""Many callers, one model: requests that come one at a time are computed together.
+
+    submit, from any thread or event loop → queue → one worker thread: a batch → a future for each caller
+
+The worker takes whatever waits when it becomes free, up to a budget of tokens, so that batches grow with the load
+by themselves. Only a request that finds it idle waits a moment for companions. Nothing here knows what is computed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from typing_extensions import Self
+
+from sentence_transformers.inference.engine import listening
+from sentence_transformers.inference.fair_queue import FairQueue, Request, Share
+from sentence_transformers.inference.memory import TokenBudget
+from sentence_transformers.inference.plan import character_count
+from sentence_transformers.inputs.collections import as_list
+from sentence_transformers.inputs.tokens import is_token_ids
+
+logger = logging.getLogger(__name__)
+
+METHODS = ("encode", "predict")
+
+USUAL_CHARACTERS_PER_TOKEN = 4.0
+"""Until the first batch has shown how it is with this model and these texts."""
+
+OWN_OPTIONS = frozenset(
+    (
+        "sentences",
+        "inputs",
+        "batch_size",
+        "show_progress_bar",
+        "convert_to_numpy",
+        "convert_to_tensor",
+        "device",
+        "pool",
+        "chunk_size",
+        "num_workers",
+    )
+)
+"""Arguments of `encode` and `predict` that are the batcher's business, not a caller's."""
+
+
+class QueueFull(RuntimeError):
+    """More requests wait than the batcher was told to hold; try again later."""
+
+
+class BatcherClosed(RuntimeError):
+    """The batcher was closed and takes no further requests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchReport:
+    """What one batch was: `requests` and `inputs` in it, the `tokens` of those, `seconds` it took."""
+
+    requests: int
+    inputs: int
+    tokens: int
+    seconds: float
+
+
+class Batcher:
+    """Turns single requests from many threads and coroutines into batches of a model.
+
+    A result is what the model gives for the same input alone, up to the rounding by which its results depend on
+    the batch (about 1e-6 in float32).
+
+    Requests are served in the order they came. Those with different options (a prompt, dimensions, …) cannot
+    share a batch, and take turns; so do requests with more than `TURN` inputs with all others. A batch that fails
+    is computed again request by request, so that only the requests at fault fail.
+
+    Args:
+        model: A `SentenceTransformer` or `CrossEncoder`; anything with the method, which takes a list and gives
+            one result for each input.
+        method: "encode", or "predict" for pairs.
+        max_tokens: Tokens of a batch, as far as they can be told from the characters; None for what the engine
+            computes at once on the model's device.
+        max_inputs: Inputs of a batch at most; None for no limit but the tokens.
+        max_delay: Seconds that a request waits at most for companions while the model is idle. It waits for no
+            more of them than there were last time, so a single caller is not delayed.
+        queue_limit: Inputs that may wait. An empty queue takes a request of any size.
+        on_batch: Told of every batch that was computed, in the worker thread.
+
+    Example:
+        >>> from sentence_transformers import SentenceTransformer
+        >>> from sentence_transformers.inference.batcher import Batcher
+        >>> with Batcher(SentenceTransformer("all-MiniLM-L6-v2")) as batcher:
+        ...     futures = [batcher.submit(text) for text in ("one", "two", "three")]
+        ...     vectors = [future.result() for future in futures]
+        >>> vectors[0].shape
+        (384,)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        method: str = "encode",
+        max_tokens: int | None = None,
+        max_inputs: int | None = None,
+        max_delay: float = 0.005,
+        queue_limit: int = 4096,
+        on_batch: Callable[[BatchReport], None] | None = None,
+    ) -> None:
+        if method not in METHODS:
+            raise ValueError(f"method={method!r} is none that batches. Pass 'encode' or 'predict'.")
+        for name, value in (
+            ("max_tokens", max_tokens),
+            ("max_inputs", max_inputs),
+            ("queue_limit", queue_limit),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} lets nothing through. Pass 1 or more.")
+        if not 0 <= max_delay < 60:
+            raise ValueError(f"max_delay={max_delay} is no number of seconds to wait. Pass 0 to 60.")
+        self.model = model
+        self.method = method
+        self.max_delay = max_delay
+        self.queue_limit = queue_limit
+        self.on_batch = on_batch
+        device = getattr(model, "device", None) or torch.device("cpu")
+        self._queue = FairQueue(
+            max_tokens=max_tokens or TokenBudget(device).tokens,
+            max_inputs=max_inputs,
+            tokens_of=lambda characters: 1 + int(characters / self._characters_per_token),
+        )
+        self._expected = 1
+        self._characters_per_token = USUAL_CHARACTERS_PER_TOKEN
+        self._closed = False
+        self._changed = threading.Condition()
+        # A daemon, because Python joins other threads before it runs what is registered for the exit.
+        self._worker = threading.Thread(target=self._work, daemon=True, name="batcher")
+        self._worker.start()
+        atexit.register(self.close)
+
+    # -- for callers -------------------------------------------------------------------------------------
+
+    def submit(self, inputs: Any, **options: Any) -> Future[Any]:
+        """Ask for the result of one input, or of a list of them, and go on.
+
+        Args:
+            inputs: What the model's method takes: one input or a list.
+            **options: Passed to the model's `encode` or `predict`; their values must be hashable.
+
+        Returns:
+            A future with what the method would return. Cancelled, it leaves the queue.
+
+        Raises:
+            QueueFull: If too many inputs wait already.
+            BatcherClosed: If the batcher was closed.
+            ValueError: If an option is not a caller's to choose, or the inputs are no collection.
+        """
+        request = self._request(inputs, options)
+        if not len(request.inputs):
+            request.future.set_result(getattr(self.model, self.method)(request.inputs, **options))
+            return request.future
+        with self._changed:
+            if self._closed:
+                raise BatcherClosed("This batcher was closed. Make a new one.")
+            if self._queue.inputs and self._queue.inputs + request.waiting > self.queue_limit:
+                raise QueueFull(
+                    f"{self._queue.inputs} inputs wait already, and {request.waiting} more would exceed the limit of "
+                    f"{self.queue_limit}. Try again later, or raise queue_limit."
+                )
+            self._queue.add(request)
+            self._changed.notify_all()
+        request.future.add_done_callback(
+            lambda future: self._give_up(request) if future.cancelled() else None
+        )
+        return request.future
+
+    def encode(self, inputs: Any, **options: Any) -> Any:
+        """Wait for the result of one input or a list of them; arguments and errors are those of `submit`."""
+        return self.submit(inputs, **options).result()
+
+    async def aencode(self, inputs: Any, **options: Any) -> Any:
+        """Await the result of one input or a list of them; cancelling takes the request back.
+
+        Arguments and errors are those of `submit`.
+        """
+        return await asyncio.wrap_future(self.submit(inputs, **options))
+
+    predict = encode
+    apredict = aencode
+
+    @property
+    def waiting(self) -> int:
+        """Inputs in the queue."""
+        return self._queue.inputs
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Take no more requests, finish those that were accepted, and end the worker.
+
+        Args:
+            cancel: Whether to cancel what waits instead of computing it.
+        """
+        with self._changed:
+            self._closed = True
+            dropped = list(self._queue) if cancel else []
+            self._changed.notify_all()
+        for request in dropped:
+            request.future.cancel()
+        if threading.current_thread() is not self._worker:
+            self._worker.join()
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self.close()
+
+    # -- the queue ---------------------------------------------------------------------------------------
+
+    def _request(self, inputs: Any, options: dict[str, Any]) -> Request:
+        wrong = OWN_OPTIONS.intersection(options)
+        if wrong:
+            raise ValueError(
+                f"{', '.join(sorted(wrong))} cannot be chosen for a request that shares its batch."
+            )
+        single = bool(self.model.is_singular_input(inputs))
+        items = [inputs] if single else list(as_list(inputs))
+        group = tuple(sorted(options.items(), key=lambda option: option[0]))
+        try:
+            hash(group)
+        except TypeError as error:
+            raise ValueError(f"The options {options!r} cannot be compared: pass plain values.") from error
+        # What cannot share a batch: texts with token ids, and whatever an input may be beyond that.
+        kinds = {type(item) for item in items}
+        return Request(
+            inputs=items,
+            sizes=[size_of(item) for item in items],
+            single=single,
+            options=options,
+            group=(frozenset(kinds), group),
+            arrived=time.monotonic(),
+        )
+
+    def _give_up(self, request: Request) -> None:
+        """A caller has cancelled."""
+        with self._changed:
+            self._queue.remove(request)
+            self._changed.notify_all()
+        self._settle(request)
+
+    def _settle(self, request: Request) -> bool:
+        """Whether the request's future is to be filled now: once, and not after it was cancelled."""
+        with self._changed:
+            if request.is_settled:
+                return False
+            request.is_settled = True
+            return request.future.set_running_or_notify_cancel()
+
+    def _next_batch(self) -> list[Share] | None:
+        """Wait for requests, then for companions of the first; None once closed and empty."""
+        with self._changed:
+            while True:
+                while not self._queue.requests and not self._closed:
+                    self._changed.wait()
+                if not self._queue.requests:
+                    return None
+                patience = self._queue.first().arrived + self.max_delay - time.monotonic()
+                enough = self._queue.requests >= self._expected or self._queue.fills_a_batch()
+                if patience <= 0 or enough or self._closed:
+                    return self._queue.take()
+                self._changed.wait(patience)
+
+    # -- the worker --------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while (shares := self._next_batch()) is not None:
+            try:
+                self._expected = len({id(share.request) for share in shares})
+                self._compute(shares)
+            except BaseException as error:  # whatever it is, nobody may wait for ever
+                logger.exception("A batch could not be computed.")
+                for share in shares:
+                    self._fail(share.request, error)
+            # No name keeps a result, or an error with its frames, until the next request comes.
+            del shares
+
+    def _compute(self, shares: list[Share]) -> None:
+        """Compute the shares together; if that fails, each by itself."""
+        shares = [share for share in shares if not share.request.future.done()]
+        if not shares:
+            return
+        try:
+            results = self._run(shares)
+        except Exception as error:
+            if len(shares) == 1:
+                self._fail(shares[0].request, error)
+                return
+            logger.debug("A batch of %d requests failed; trying each alone.", len(shares), exc_info=True)
+        else:
+            for share, values in zip(shares, results):
+                self._deliver(share.request, values)
+            return
+        for share in shares:
+            self._compute([share])
+
+    def _run(self, shares: list[Share]) -> list[list[Any]]:
+        """The results of each share."""
+        inputs = [item for share in shares for item in share.inputs]
+        tokens = 0
+
+        def told(rows: int, further: int) -> None:
+            nonlocal tokens
+            tokens += further
+
+        began = time.perf_counter()
+        with listening(told):
+            values = getattr(self.model, self.method)(
+                inputs, show_progress_bar=False, **shares[0].request.options
+            )
+        seconds = time.perf_counter() - began
+        if len(values) != len(inputs):
+            raise RuntimeError(
+                f"The model's {self.method} gave {len(values)} results for {len(inputs)} inputs. A batcher needs one "
+                "for each."
+            )
+        self._learn(sum(size for share in shares for size in share.sizes), tokens)
+        self._tell(BatchReport(requests=len(shares), inputs=len(inputs), tokens=tokens, seconds=seconds))
+        split, start = [], 0
+        for share in shares:
+            stop = start + share.stop - share.start
+            # Copies, so that who keeps one vector does not keep the whole batch.
+            split.append([np.copy(row) if isinstance(row, np.ndarray) else row for row in values[start:stop]])
+            start = stop
+        return split
+
+    def _tell(self, report: BatchReport) -> None:
+        if self.on_batch is not None:
+            try:
+                self.on_batch(report)
+            except Exception:
+                logger.exception("What was told of a batch failed; the batch itself did not.")
+
+    def _deliver(self, request: Request, values: list[Any]) -> None:
+        """Add results to a request, and hand them over when they are complete."""
+        request.results.extend(values)
+        if len(request.results) == len(request.inputs) and self._settle(request):
+            request.future.set_result(request.results[0] if request.single else together(request.results))
+
+    def _fail(self, request: Request, error: BaseException) -> None:
+        """Hand an error over, unless the caller has given up, and compute no more of the request."""
+        with self._changed:
+            self._queue.remove(request)
+        if self._settle(request):
+            request.future.set_exception(error)
+
+    def _learn(self, characters: int, tokens: int) -> None:
+        """Adjust how many characters make a token, a little with each batch."""
+        if tokens:
+            seen = min(max(characters / tokens, 0.1), 16.0)
+            self._characters_per_token += 0.1 * (seen - self._characters_per_token)
+
+
+def size_of(item: Any) -> int:
+    """Characters of an input, as a measure of its length; of token ids, about those they stand for."""
+    characters = character_count(item)
+    return int(characters * USUAL_CHARACTERS_PER_TOKEN) if is_token_ids(item) else characters
+
+
+def together(results: list[Any]) -> Any:
+    """Results as the method returns them: an array where they are arrays or numbers, else a list."""
+    if isinstance(results[0], (np.ndarray, np.generic)):
+        return np.stack(results)
+    return results
