@@ -57,7 +57,7 @@ def main() -> None:
     folder = str(options.model or minilm_folder())
     # The cold starts come first, while nothing else of ours is in memory.
     if COLD in options.only:
-        results["cold_starts"] = measure_cold_starts(pythons, folder, options.rounds)
+        results["cold_starts"] = cold_starts(COLD_STARTS, pythons, folder, options.rounds)
     if set(options.only) - {COLD}:
         with workers(pythons) as pair, tempfile.TemporaryDirectory() as scratch:
             loaded = {"folder": folder, "device": options.device, "dtype": options.dtype}
@@ -197,13 +197,13 @@ def measure_single(pair: dict[str, Worker], texts: list[str], rounds: int) -> di
     }
 
 
-def measure_cold_starts(pythons: dict[str, Path], folder: str, rounds: int) -> dict[str, Any]:
+def cold_starts(
+    programs: dict[str, str], pythons: dict[str, Path], folder: str, rounds: int
+) -> dict[str, Any]:
     """Seconds from the start of a process to the end of its program, on warm disk caches."""
-    seconds: dict[str, dict[str, list[float]]] = {
-        what: {name: [] for name in pythons} for what in COLD_STARTS
-    }
+    seconds: dict[str, dict[str, list[float]]] = {what: {name: [] for name in pythons} for what in programs}
     for number in range(rounds + 1):
-        for what, program in COLD_STARTS.items():
+        for what, program in programs.items():
             for name in sides_of_round(list(pythons), number):
                 taken = seconds_until_done(pythons[name], program.format(folder=folder))
                 # The first round reads files that later ones find in memory.

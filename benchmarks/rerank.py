@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from encode import OURS, REFERENCE, in_turns, paired_ratios, seconds_until_done, sides_of_round
+from encode import OURS, REFERENCE, cold_starts, in_turns, paired_ratios
 from side_by_side import (
     DEVELOPMENT_DATA,
     REFERENCES,
@@ -72,7 +72,7 @@ def main() -> None:
     pythons = {OURS: Path(sys.executable), REFERENCE: REFERENCES[REFERENCE]}
     # The cold starts come first, while nothing else of ours is in memory.
     if COLD in options.only:
-        results["cold_starts"] = cold_starts(pythons, folder, options.rounds)
+        results["cold_starts"] = cold_starts(COLD_STARTS, pythons, folder, options.rounds)
     if set(options.only) - {COLD}:
         with workers(pythons, "rerank_worker.py") as pair:
             loaded = {"folder": folder, "device": options.device, "dtype": options.dtype}
@@ -278,27 +278,6 @@ def ranked_in_rounds(pair: dict[str, Worker], rankings: list[Ranking], rounds: i
         "documents": len(rankings[0][1]),
         **{side: {"milliseconds": median(values), "of_rounds": values} for side, values in taken.items()},
         "times_as_fast": median(paired_ratios(taken[REFERENCE], taken[OURS])),
-    }
-
-
-def cold_starts(pythons: dict[str, Path], folder: str, rounds: int) -> dict[str, Any]:
-    """Seconds from the start of a process to the end of its program, on warm disk caches."""
-    seconds: dict[str, dict[str, list[float]]] = {
-        what: {side: [] for side in pythons} for what in COLD_STARTS
-    }
-    for number in range(rounds + 1):
-        for what, program in COLD_STARTS.items():
-            for side in sides_of_round(list(pythons), number):
-                taken = seconds_until_done(pythons[side], program.format(folder=folder))
-                # The first round reads files that later ones find in memory.
-                if number:
-                    seconds[what][side].append(taken)
-    return {
-        what: {
-            **{side: {"seconds": median(values), "of_rounds": values} for side, values in by_side.items()},
-            "share_of_reference": median(paired_ratios(by_side[OURS], by_side[REFERENCE])),
-        }
-        for what, by_side in seconds.items()
     }
 
 
