@@ -303,9 +303,9 @@ def test_a_loader_may_collate_by_itself(make, method, gives_a_list):
 
 
 def test_batches_may_be_made_in_worker_processes(make):
-    np.testing.assert_allclose(
-        logits_of(trained(make(), "old_fit", loader(num_workers=1))), LOGITS[1], atol=1e-4, rtol=0
-    )
+    # Not forked: the threads of other packages that tests have loaded do not survive that.
+    batches = loader(num_workers=1, multiprocessing_context="spawn")
+    np.testing.assert_allclose(logits_of(trained(make(), "old_fit", batches)), LOGITS[1], atol=1e-4, rtol=0)
 
 
 # -- what does not suit ------------------------------------------------------------------------------------

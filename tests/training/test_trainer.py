@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,16 @@ def test_rows_can_be_plain_lists_of_dictionaries(trainer_of):
     assert trainer.state.global_step == 2
 
 
+@pytest.fixture
+def spawning():
+    """Processes are started anew: the threads of packages that other tests have loaded do not survive a fork."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.usefixtures("spawning")
 def test_batches_can_be_made_by_other_processes(trainer_of):
     settings = {"dataloader_num_workers": 1, "max_steps": 2}
     plain, trainer = trainer_of(), trainer_of(settings=settings)
