@@ -1,4 +1,5 @@
-"""The commands there are. Each is a function in a file of its own, which imports heavy things when it runs.
+"""The commands there are. Each is a function, or a group of them, in a file of its own, which imports heavy things
+when it runs.
 
 To add one, write its file and add its line to `COMMANDS`.
 """
@@ -6,7 +7,7 @@ To add one, write its file and add its line to `COMMANDS`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -15,8 +16,9 @@ import typer
 COMMANDS: Mapping[str, str] = {
     "encode": "sentence_transformers.cli.encode:encode",
     "serve": "sentence_transformers.cli.serve:serve",
+    "train": "sentence_transformers.cli.train:train",
 }
-"""Where each command stands, by its name."""
+"""Where each command, or group of commands, stands, by its name."""
 
 
 def run(arguments: Sequence[str] | None) -> int:
@@ -31,7 +33,11 @@ def run(arguments: Sequence[str] | None) -> int:
     )
     app.callback()(root)
     for name, place in COMMANDS.items():
-        app.command(name)(found(place))
+        command = found(place)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     try:
         app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="sentence-transformers")
     except SystemExit as end:
@@ -39,8 +45,8 @@ def run(arguments: Sequence[str] | None) -> int:
     return 0
 
 
-def found(place: str) -> Callable[..., Any]:
-    """The function at `module:name`."""
+def found(place: str) -> Any:
+    """The function or group at `module:name`."""
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)
 
@@ -59,4 +65,4 @@ def root(
         bool, typer.Option("--version", callback=tell_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Compute embeddings from the command line."""
+    """Compute embeddings and train models from the command line."""

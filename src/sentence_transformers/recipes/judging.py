@@ -1,0 +1,62 @@
+"""How good a model is, on files that a user names: similarity of sentences, or retrieval.
+
+A table (.tsv, .csv, .jsonl, .parquet, also with .gz) with `sentence1`, `sentence2` and `score` is judged by
+Spearman's correlation of the cosine. A folder is a retrieval set: `corpus`, `queries` and `qrels`, each .jsonl or
+.tsv, perhaps with the split in the name and .gz behind it; it is judged by nDCG@10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers.recipes.tables import read_retrieval_set, read_rows
+
+
+class Judge:
+    """One evaluator, and the one figure of it that counts.
+
+    Args:
+        path: A table or a folder, as above.
+        name: What the evaluator is called: "dev", or "test".
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        from sentence_transformers.evaluation.embedding_similarity import EmbeddingSimilarityEvaluator
+        from sentence_transformers.evaluation.information_retrieval import InformationRetrievalEvaluator
+
+        self.name = name
+        self.evaluator: Any
+        if path.is_dir():
+            found = read_retrieval_set(path, name)
+            self.evaluator = InformationRetrievalEvaluator(
+                found.queries, found.documents, found.relevant, name=name, write_csv=False
+            )
+            self.metric, self.label = f"{name}_cosine_ndcg@10", f"{path.name} {name} nDCG@10"
+        else:
+            rows = read_rows(path, ("sentence1", "sentence2", "score"))
+            self.evaluator = EmbeddingSimilarityEvaluator(
+                [row["sentence1"] for row in rows],
+                [row["sentence2"] for row in rows],
+                [float(row["score"]) for row in rows],
+                main_similarity="cosine",
+                name=name,
+                write_csv=False,
+            )
+            # The file of a test set is often called test.tsv, and its folder says of what.
+            self.metric, self.label = f"{name}_spearman_cosine", f"{path.parent.name} {name} Spearman"
+
+    def __call__(self, model: Any) -> float:
+        """The figure, in per cent."""
+        return round(100 * float(self.evaluator(model)[self.metric]), 2)
+
+
+def judges(dev: Path | None, test: Sequence[Path]) -> list[Judge]:
+    """The judges of a config: the one of dev first, if there is one."""
+    return [*([Judge(dev, "dev")] if dev is not None else []), *(Judge(path, "test") for path in test)]
+
+
+def judged(model: Any, by: Sequence[Judge]) -> dict[str, float]:
+    """A model's figures, by what they are called in a table."""
+    return {judge.label: judge(model) for judge in by}

@@ -1,0 +1,153 @@
+"""One run of a recipe in its folder: steps that are done once, also when the process is killed between them.
+
+    out/
+      run.json        the recipe, its settings, and the figures so far
+      steps/NAME/     what a finished step has made; NAME.part while it is at work
+      model/          the finished model
+      metrics.json, report.md, curves.png
+
+A step is finished when its folder has its name. Whoever starts the same recipe with the same settings in the
+same folder goes on behind the last finished step, and training within one (`training.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers.recipes.config import RecipeConfig
+from sentence_transformers.recipes.report import Report
+from sentence_transformers.storage.durable import rename, write_json_durably
+from sentence_transformers.storage.folder import read_json
+
+logger = logging.getLogger(__name__)
+
+RECORD, STEPS, PART, MODEL = "run.json", "steps", ".part", "model"
+
+
+class Run:
+    """A run of a recipe.
+
+    Args:
+        recipe: The recipe's name.
+        config: What it is asked to do.
+
+    Raises:
+        ValueError: If the folder holds a run of something else; nothing in it is touched then.
+    """
+
+    def __init__(self, recipe: str, config: RecipeConfig) -> None:
+        self.recipe, self.config, self.folder = recipe, config, config.out
+        self.settings = json.loads(json.dumps(config.settings()))
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.seconds: dict[str, float] = {}
+        if config.overwrite:
+            remove_run(self.folder)
+        record = self.folder / RECORD
+        if record.is_file():
+            found = read_json(record)
+            refuse_another(found, recipe, self.settings, self.folder)
+            self.rows, self.seconds = found["rows"], found["seconds"]
+        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            raise ValueError(
+                f"{self.folder} holds files, but no run of a recipe. Choose an empty or new folder for out."
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._keep()
+
+    def step(self, name: str, work: Callable[[Path], Any], *, goes_on: bool = False) -> Path:
+        """The folder with what a step makes. The work is done unless an earlier process has finished it.
+
+        Args:
+            name: Of the step and its folder.
+            work: Called with an empty folder to write to.
+            goes_on: The work knows how to go on with what it finds, so a part that was begun is kept.
+        """
+        done = self.folder / STEPS / name
+        if done.is_dir():
+            return done
+        part = done.with_name(name + PART)
+        if not goes_on:
+            shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True, exist_ok=True)
+        logger.info("%s: %s", self.recipe, name)
+        started = time.monotonic()
+        try:
+            work(part)
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+            self._keep()
+        rename(part, done)
+        return done
+
+    def measure(self, name: str, figures: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Figures of one line of the table, measured unless an earlier process has; kept at once."""
+        if name not in self.rows:
+            started = time.monotonic()
+            self.rows[name] = {"model": name, **figures()}
+            self.seconds[f"measuring {name}"] = time.monotonic() - started
+            self._keep()
+        return self.rows[name]
+
+    def finish(self, model: Any = None) -> Report:
+        """Save the finished model with its card, and write the report.
+
+        Args:
+            model: The model; None where the recipe makes none.
+        """
+        if model is not None and not (self.folder / MODEL).is_dir():
+            part = self.folder / (MODEL + PART)
+            shutil.rmtree(part, ignore_errors=True)
+            model.save_pretrained(str(part))
+            rename(part, self.folder / MODEL)
+        curves = {
+            path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+            for path in sorted((self.folder / STEPS).glob("*/curve.json"))
+        }
+        report = Report(
+            self.recipe, self.folder, self.settings, list(self.rows.values()), curves, dict(self.seconds)
+        )
+        report.write()
+        return report
+
+    def _keep(self) -> None:
+        """Write down what is known so far."""
+        record = {
+            "recipe": self.recipe,
+            "settings": self.settings,
+            "rows": self.rows,
+            "seconds": self.seconds,
+        }
+        write_json_durably(self.folder / RECORD, record)
+
+
+def refuse_another(found: Mapping[str, Any], recipe: str, settings: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with a run of another recipe or with other settings."""
+    ways = f"Choose another folder for out, or pass overwrite=True to begin anew in {folder}."
+    if found["recipe"] != recipe:
+        raise ValueError(f"{folder} holds a run of {found['recipe']!r}, not of {recipe!r}. {ways}")
+    before = found["settings"]
+    differing = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
+    if differing:
+        changes = ", ".join(
+            f"{name} was {before.get(name)!r}, now {settings.get(name)!r}" for name in differing
+        )
+        raise ValueError(f"{folder} holds a run with other settings: {changes}. {ways}")
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run, but nothing else.
+
+    Raises:
+        ValueError: If the folder holds something else.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / RECORD).is_file():
+        raise ValueError(f"{folder} holds files, but no run of a recipe; it is not overwritten.")
+    shutil.rmtree(folder)
