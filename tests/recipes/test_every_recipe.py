@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from recipes.smallest import SMALLEST
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from recipes.smallest import SMALLEST
 from sentence_transformers.recipes import RECIPES, recipe
 from sentence_transformers.recipes.running import Run
 from sentence_transformers.storage.folder import read_weights
