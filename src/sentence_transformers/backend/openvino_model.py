@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from sentence_transformers.backend.exported import ExportedModel
+from sentence_transformers.backend.signal_stack import kept_signal_stack
 from sentence_transformers.storage.folder import read_json
 
 
@@ -71,7 +72,9 @@ class OpenVINOModel(ExportedModel):
             raise ValueError(
                 f"{self.graph} is damaged, or its .bin file is missing ({error}). Export the model again."
             ) from error
-        self.__dict__["_compiled"] = openvino.Core().compile_model(self.model, self.target_device, config)
+        with kept_signal_stack():
+            compiled = openvino.Core().compile_model(self.model, self.target_device, config)
+        self.__dict__["_compiled"] = compiled
         self.__dict__["_threads"] = threads
         # An infer request serves one caller at a time.
         self.__dict__["_of_thread"] = threading.local()

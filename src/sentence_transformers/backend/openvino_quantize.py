@@ -15,6 +15,7 @@ from sentence_transformers.backend.export_place import graph_of, save_or_push
 from sentence_transformers.backend.exported import ExportedModel
 from sentence_transformers.backend.onnx_export import quiet_exporter
 from sentence_transformers.backend.openvino_model import import_openvino
+from sentence_transformers.backend.signal_stack import kept_signal_stack
 
 USUAL_DATASET = {
     "dataset_name": "nyu-mll/glue",
@@ -126,7 +127,7 @@ def quantize_graph(exported: ExportedModel, target: Path, features: Sequence[dic
     """
     nncf, openvino = import_nncf(), import_openvino()
     inputs = [exported._arrays(one, one["input_ids"]) for one in features]
-    with quiet_exporter(), quiet_nncf():
+    with quiet_exporter(), quiet_nncf(), kept_signal_stack():
         quantized = nncf.quantize(
             openvino.Core().read_model(exported.graph),
             nncf.Dataset(inputs),
