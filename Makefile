@@ -23,7 +23,7 @@ REFERENCE := .venv-reference
 REFERENCE_3 := .venv-reference-3.4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-encode bench-memory bench-compatibility bench-training bench-search bench-rerank bench-serve docs clean
+.PHONY: help demo test check format bench bench-encode bench-deterministic bench-memory bench-compatibility bench-training bench-search bench-rerank bench-serve bench-backends docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -44,10 +44,13 @@ format: $(VENV)/.has-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-encode bench-memory bench-compatibility bench-training bench-search bench-rerank bench-serve
+bench: bench-encode bench-deterministic bench-memory bench-compatibility bench-training bench-search bench-rerank bench-serve bench-backends
 
 bench-encode: $(VENV)/.has-dev $(REFERENCE)/.ready
 	$(BIN)/python benchmarks/encode.py $(BENCH_ARGS)
+
+bench-deterministic: $(VENV)/.has-dev
+	$(BIN)/python benchmarks/deterministic.py $(BENCH_ARGS)
 
 bench-memory: $(VENV)/.has-dev $(REFERENCE)/.ready
 	$(BIN)/python benchmarks/memory.py $(BENCH_ARGS)
@@ -66,6 +69,9 @@ bench-rerank: $(VENV)/.has-dev $(REFERENCE)/.ready
 
 bench-serve: $(VENV)/.has-dev
 	$(BIN)/python benchmarks/serve.py $(BENCH_ARGS)
+
+bench-backends: $(VENV)/.has-dev $(REFERENCE)/.ready
+	$(BIN)/python benchmarks/backends.py $(BENCH_ARGS)
 
 docs: $(VENV)/.has-docs
 	$(BIN)/python -m pdoc --docformat google --output-directory build/docs sentence_transformers

@@ -5,8 +5,7 @@
 100 queries with the 100 documents that BM25 finds for each, of two collections with short and long documents,
 scored by a cross-encoder of MiniLM's size. In every round each workload is computed by one side and then by the
 other, in turns who goes first; what is compared are the two times of a round, and what is reported is the median
-over the rounds. The whole of the 10,000 pairs is computed once by each, with all threads. Writes
-results/rerank-MACHINE.json.
+over the rounds. The whole of the 10,000 pairs is computed with all threads. Writes results/rerank-MACHINE.json.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from side_by_side import (
     print_table,
     questions_and_answers,
     read_table,
+    results_path,
     shown,
     workers,
     write_results,
@@ -82,7 +82,18 @@ def main() -> None:
             results |= measured(pair, options)
     report(results)
     if not options.quick:
-        write_results("rerank", results)
+        write_results("rerank", with_earlier(results))
+
+
+def with_earlier(results: dict[str, Any]) -> dict[str, Any]:
+    """Results, with those of an earlier run on a machine of this kind for what was not measured this time."""
+    path = results_path("rerank", results["machine"])
+    earlier = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    of_threads = {of["threads"]: of for of in earlier.get("threads", [])}
+    for of in results.get("threads", []):
+        of_threads[of["threads"]] = {**of_threads.get(of["threads"], {}), **of}
+    agreed = {**earlier.get("agreement", {}), **results.get("agreement", {})}
+    return {**earlier, **results, "agreement": agreed, "threads": list(of_threads.values())}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -212,7 +223,7 @@ def measured(pair: dict[str, Worker], options: argparse.Namespace) -> dict[str, 
         result[WHOLE] = {
             "threads": options.threads[-1],
             "source": source,
-            **at_once(pair, pairs_of(all_rankings)),
+            **at_once(pair, pairs_of(all_rankings), options.rounds),
         }
     return result
 
@@ -240,10 +251,13 @@ def in_rounds(pair: dict[str, Worker], pairs: list[list[str]], rounds: int) -> d
     return summed_up(pair, pairs, answers)
 
 
-def at_once(pair: dict[str, Worker], pairs: list[list[str]]) -> dict[str, Any]:
-    """All pairs in one call of each, with the scores compared."""
-    answers = {side: [worker.ask("predict", pairs=pairs, keeps=True)] for side, worker in pair.items()}
-    scores = {side: answer[0].pop("scores") for side, answer in answers.items()}
+def at_once(pair: dict[str, Worker], pairs: list[list[str]], rounds: int) -> dict[str, Any]:
+    """All pairs in one call of each, in turns, with the scores compared."""
+    answers: dict[str, list[dict[str, Any]]] = {side: [] for side in pair}
+    scores = {}
+    for worker in in_turns(pair, rounds):
+        answers[worker.name].append(worker.ask("predict", pairs=pairs, keeps=True))
+        scores[worker.name] = answers[worker.name][-1].pop("scores")
     return {"largest_difference": largest_difference(scores), **summed_up(pair, pairs, answers)}
 
 

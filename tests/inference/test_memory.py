@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
+import subprocess
+import sys
 import threading
 
 import psutil
@@ -12,12 +15,13 @@ import torch
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.inference.memory import (
+    FITTING_BEFORE_MORE,
     SMALLEST_BUDGET,
     TokenBudget,
     is_out_of_memory,
     release_memory,
 )
-from tiny import sample_texts, tiny_checkpoint
+from tiny import SAMPLE, sample_texts, tiny_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def model(tmp_path_factory):
     return SentenceTransformer(str(tiny_checkpoint("bert", tmp_path_factory.mktemp("bert"))), device="cpu")
 
 
-def test_a_budget_is_halved_by_what_did_not_fit_and_never_rises():
+def test_a_budget_is_halved_by_what_did_not_fit():
     budget = TokenBudget("cuda:0")
     assert budget.tokens > TokenBudget("cpu").tokens
     budget.lower(10_000)
@@ -35,6 +39,92 @@ def test_a_budget_is_halved_by_what_did_not_fit_and_never_rises():
     for _ in range(50):
         budget.lower(budget.tokens)
     assert budget.tokens == SMALLEST_BUDGET
+
+
+def test_a_budget_comes_back_once_many_large_batches_have_fitted():
+    budget = TokenBudget("cpu")
+    budget.lower(2000)
+    for _ in range(10 * FITTING_BEFORE_MORE):
+        budget.fitted(499)  # small batches tell nothing
+    assert budget.tokens == 1000
+    for _ in range(FITTING_BEFORE_MORE):
+        assert budget.tokens == 1000
+        budget.fitted(1000)
+    assert budget.tokens == 2000
+    for _ in range(10 * FITTING_BEFORE_MORE):
+        budget.fitted(budget.tokens)
+    assert budget.tokens == TokenBudget("cpu").tokens
+
+
+def test_a_budget_that_keeps_proving_too_large_is_tried_more_and_more_rarely():
+    budget, tries = TokenBudget("cpu"), 0
+    budget.tokens = 1024
+    for _ in range(2000):
+        if budget.tokens > 600:
+            budget.lower(budget.tokens)
+            tries += 1
+        else:
+            budget.fitted(budget.tokens)
+    assert 5 <= tries <= 8
+
+
+def test_a_budget_that_never_failed_stays_as_it_is():
+    budget = TokenBudget("cpu")
+    budget.tokens = 100
+    for _ in range(100 * FITTING_BEFORE_MORE):
+        budget.fitted(100)
+    assert budget.tokens == 100
+
+
+STARVED = """
+import json, resource, sys
+import numpy as np, torch
+
+torch.set_num_threads(1)
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.inference import memory
+
+memory.FITTING_BEFORE_MORE = 2
+folder, room, options = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+model = SentenceTransformer(folder, device="cpu")
+texts = [f"{line} {number}" for number in range(2) for line in open(sys.argv[4]).read().splitlines()]
+expected = model.encode(texts, **options)
+budget = model._budget()
+budget.tokens = whole = sum(map(len, model[0].read_rows(texts).ids))
+in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+_, most = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (in_use + room, most))
+found = model.encode(texts, **options)
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+lowered, calls = budget.tokens, 0
+while budget.tokens < whole and calls < 50:
+    model.encode(texts, **options)
+    calls += 1
+print(json.dumps({
+    "whole": whole, "lowered": lowered, "in_the_end": budget.tokens,
+    "off": float(np.abs(found - expected).max()), "same_bits": found.tobytes() == expected.tobytes(),
+}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit on a process's memory")
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_process_that_may_take_no_more_memory_computes_all_the_same(tmp_path, deterministic):
+    # Wide inside, so that nearly all memory is that of the batch: 32 KiB for each token.
+    checkpoint = tiny_checkpoint("bert", tmp_path, intermediate_size=8192, num_hidden_layers=1)
+    given = [str(checkpoint), str(70 * 2**20), json.dumps({"deterministic": deterministic}), str(SAMPLE)]
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", STARVED, *given], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Out of memory on cpu with a batch of" in done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["lowered"] <= result["whole"] // 2
+    assert result["in_the_end"] == result["whole"]
+    assert result["off"] < 1e-5
+    assert result["same_bits"] or not deterministic
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +15,7 @@ import torch
 
 from pool_targets import Unpicklable, obey
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.inference import workers
 from sentence_transformers.inference.workers import default_devices, run_in_pool, start_pool, stop_pool
 from tiny import sample_texts, tiny_checkpoint
 
@@ -56,8 +60,9 @@ def obeying():
     """Starts pools that do as they are told, and ends them."""
     pools = []
 
-    def start(workers=1):
-        pools.append(start_pool(SimpleNamespace(device=torch.device("cpu")), ["cpu"] * workers, obey))
+    def start(workers=1, **options):
+        model = SimpleNamespace(device=torch.device("cpu"))
+        pools.append(start_pool(model, ["cpu"] * workers, obey, **options))
         return pools[-1]
 
     yield start
@@ -192,6 +197,46 @@ def test_a_worker_that_was_killed_while_idle_is_an_error(obeying):
     pool["processes"][0].kill()
     with pytest.raises(RuntimeError, match=r"died \(exit codes \[-9\]\)"):
         ask(pool, ["a"])
+
+
+def test_a_worker_that_hangs_is_an_error_once_the_pools_time_is_over(obeying):
+    pool = obeying(workers=2, timeout=20)
+    ask(pool, ["a"])
+    pool["timeout"] = 2.0
+    began = time.monotonic()
+    with pytest.raises(
+        RuntimeError, match=r"No worker process gave a result for 2 seconds.*pool was stopped"
+    ):
+        ask(pool, ["fine", "sleep", "fine"], chunk_size=1)
+    assert time.monotonic() - began < 15
+    with pytest.raises(RuntimeError, match="has been stopped"):
+        ask(pool, ["fine"])
+
+
+def test_work_that_goes_on_may_take_longer_than_the_timeout(obeying):
+    pool = obeying(timeout=20)
+    ask(pool, ["a"])
+    pool["timeout"] = 2.0
+    assert len(ask(pool, ["slow"] * 8, chunk_size=1, seconds=0.5)) == 8
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs signals")
+def test_a_worker_that_does_not_even_end_when_asked_is_killed(obeying, monkeypatch):
+    monkeypatch.setattr(workers, "SECONDS_TO_END", 0.5)
+    pool = obeying(timeout=20)
+    ask(pool, ["a"])
+    pool["timeout"] = 1.0
+    process = pool["processes"][0]
+    os.kill(process.pid, signal.SIGSTOP)
+    with pytest.raises(RuntimeError, match="No worker process gave a result"):
+        ask(pool, ["fine"])
+    assert not process.is_alive()
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "soon"])
+def test_a_timeout_that_is_no_time_is_refused(timeout):
+    with pytest.raises(ValueError, match="no time to wait"):
+        start_pool(SimpleNamespace(device=torch.device("cpu")), ["cpu"], obey, timeout=timeout)
 
 
 def test_stopping_a_pool_at_work_is_an_error_to_the_call_that_waits(obeying):

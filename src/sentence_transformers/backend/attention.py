@@ -15,13 +15,14 @@ import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sentence_transformers.backend import fixed_shapes
 from sentence_transformers.inputs.packing import PackedLayout
 
 NAME = "sentence_transformers_packed"
@@ -115,7 +116,7 @@ def packed_attention(
         query: Packed queries, (1, H, T, D).
         key: Packed keys, (1, H or fewer, T, D); fewer heads are shared by groups of queries.
         value: Packed values, as the keys.
-        layout: Where the rows lie.
+        layout: Where the rows lie; what stands behind the last of them gets zeros.
         scale: Factor on the scores; None for 1 / sqrt(D).
         window: A token sees those less than this many positions away; None for the whole row.
         is_causal: Whether a token sees only itself and those before it.
@@ -147,15 +148,44 @@ def packed_attention(
         if window is not None and length > window:
             mask = window_mask(length, window, is_causal, query.device)
         states = (rows(query), rows(key), rows(value))
-        is_short = length <= SHORT_ROW and query.device.type == "cpu" and query.dtype == torch.float32
-        if is_short and mask is None and not is_causal:
-            seen = attention_of_short_rows(*states, scale=size**-0.5 if scale is None else scale)
+        seen = output[start:stop].view(count, length, heads, size)
+        attend = partial(attention_of_equal_rows, mask=mask, is_causal=is_causal, scale=scale)
+        if fixed_shapes.wanted():
+            kind = ("attention", mask is None, is_causal, scale)
+            alike = [part.contiguous() for part in states]
+            fixed_shapes.by_blocks(attend, *alike, out=seen, key=kind, least=1)
         else:
-            seen = F.scaled_dot_product_attention(
-                *states, attn_mask=mask, is_causal=is_causal and mask is None and length > 1, scale=scale
-            )
-        output[start:stop].view(count, length, heads, size).copy_(seen.transpose(1, 2))
+            attend(*states, seen)
+    if layout.total < total:
+        output[layout.total :] = 0
     return output[None]
+
+
+def attention_of_equal_rows(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    *,
+    mask: Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+) -> None:
+    """Attention within rows of one length, (B, H, T, D) each, into `out` (B, T, H, D)."""
+    length, size = query.shape[2:]
+    is_short = length <= SHORT_ROW and query.device.type == "cpu" and query.dtype == torch.float32
+    if is_short and mask is None and not is_causal:
+        seen = attention_of_short_rows(query, key, value, scale=size**-0.5 if scale is None else scale)
+    else:
+        seen = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            is_causal=is_causal and mask is None and length > 1,
+            scale=scale,
+        )
+    out.copy_(seen.transpose(1, 2))
 
 
 def _with_gradient(

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sentence_transformers.backend import fixed_shapes
 from sentence_transformers.backend.native import every_module, first_tokens, is_usual
 from sentence_transformers.inputs.packing import PackedLayout
 
@@ -131,4 +132,6 @@ def scores(model: Any, vectors: Tensor) -> Tensor:
     """Scores as the model's own forward gives them, (B, labels), from the vectors of the rows (B, D)."""
     head = head_of(model)
     assert head is not None
+    if fixed_shapes.wanted():
+        return torch.cat([head(model, vector.clone()) for vector in vectors.split(1)])
     return head(model, vectors)

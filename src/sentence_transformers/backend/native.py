@@ -10,18 +10,24 @@ anew at every call, and everything else is left to transformers.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sentence_transformers.backend import arranged
+from sentence_transformers.backend import fixed_shapes
 from sentence_transformers.backend.attention import packed_attention
+from sentence_transformers.backend.linear import (
+    activation_can_be_fixed,
+    can_be_fixed,
+    fixed_activation,
+    linear_for,
+)
+from sentence_transformers.backend.relative_positions import MPNET_BUCKETS, distance_buckets
 from sentence_transformers.inputs.packing import PackedLayout
 
 
@@ -155,11 +161,16 @@ def forward_of(model: nn.Module, *, first_tokens_only: bool = False) -> Callable
     def forward(
         layout: PackedLayout, input_ids: Tensor, position_ids: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        states = embed(
-            model, input_ids[0], position_ids[0], None if token_type_ids is None else token_type_ids[0]
-        )
-        activation = ACTIVATIONS[getattr(model.config, "hidden_act", None) or model.config.activation]
+        kinds = None if token_type_ids is None else token_type_ids[0]
+        activation = activation_of(model)
         bias = position_bias(model, layout)
+        if fixed_shapes.wanted():
+            given = [input_ids[0], position_ids[0], *([] if kinds is None else [kinds])]
+            states = embed(model, *map(fixed_shapes.filled_up, given))
+            in_blocks = partial(fixed_activation, activation)
+            states = run_layers(states, layers, heads, in_blocks, layout, bias)[: layout.total]
+            return (first_tokens(states, layout) if first_tokens_only else states)[None]
+        states = embed(model, input_ids[0], position_ids[0], kinds)
         if not first_tokens_only:
             return run_layers(states, layers, heads, activation, layout, bias)[None]
         states = run_layers(states, layers[:-1], heads, activation, layout, bias)
@@ -168,6 +179,32 @@ def forward_of(model: nn.Module, *, first_tokens_only: bool = False) -> Callable
         return last_layer_of_first_tokens(states, layers[-1], heads, activation, layout, bias)[None]
 
     return forward
+
+
+def activation_of(model: Any) -> Callable[[Tensor], Tensor]:
+    """The activation function of a model, which overwrites its argument."""
+    return ACTIVATIONS[getattr(model.config, "hidden_act", None) or model.config.activation]
+
+
+def keeps_bits(model: Any) -> bool:
+    """Whether our forward can give each row the same bits in any batch: where `fixed_shapes` are possible.
+
+    Asks for a model that this forward runs, and tries the shapes of its layers where that was not done yet.
+    """
+    layers = layers_of(model)
+    parts = [part for layer in layers for part in layer] + [getattr(model, "embeddings_project", None)]
+    linear = [part for part in parts if type(part) is nn.Linear]
+    return all(map(can_be_fixed, one_of_each_shape(linear))) and (
+        not layers or activation_can_be_fixed(activation_of(model), layers[0][5])
+    )
+
+
+def one_of_each_shape(layers: list[nn.Linear]) -> Iterable[nn.Linear]:
+    """Of layers that are computed in the same way, only one."""
+    return {
+        (part.weight.shape, part.weight.stride(), part.weight.device, part.bias is None): part
+        for part in layers
+    }.values()
 
 
 def untouched(model: nn.Module) -> bool:
@@ -218,7 +255,7 @@ def plain(parts: tuple[nn.Module, ...]) -> bool:
     )
 
 
-def embed(model: Any, tokens: Tensor, positions: Tensor, kinds: Tensor | None) -> Tensor:
+def embed(model: Any, tokens: Tensor, positions: Tensor, kinds: Tensor | None = None) -> Tensor:
     """Embeddings of packed tokens before the first layer, (T, D)."""
     parts = model.embeddings
     states = F.embedding(tokens, parts.word_embeddings.weight)
@@ -229,12 +266,11 @@ def embed(model: Any, tokens: Tensor, positions: Tensor, kinds: Tensor | None) -
     norm = parts.LayerNorm
     states = F.layer_norm(states, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
     if hasattr(model, "embeddings_project"):
-        states = F.linear(states, model.embeddings_project.weight, model.embeddings_project.bias)
+        projection = model.embeddings_project
+        states = linear_for(states)(
+            states, projection, states.new_empty(len(states), projection.out_features)
+        )
     return states
-
-
-MPNET_BUCKETS = 32
-"""Distances are told apart by this many buckets, whatever the configuration says; it only sizes the table."""
 
 
 def position_bias(model: Any, layout: PackedLayout) -> Tensor | None:
@@ -245,21 +281,6 @@ def position_bias(model: Any, layout: PackedLayout) -> Tensor | None:
     table = model.encoder.relative_attention_bias.weight  # (buckets, H)
     buckets = distance_buckets(layout.longest, MPNET_BUCKETS, table.device)
     return F.embedding(buckets, table).permute(2, 0, 1)[None].contiguous()
-
-
-def distance_buckets(length: int, buckets: int, device: torch.device, longest: int = 128) -> Tensor:
-    """Bucket of the distance between each two positions, (L, L), after Raffel et al. 2020 (T5).
-
-    Half of the buckets are for what lies before a token and half for what lies behind. In each half, near
-    distances have a bucket each, and farther ones share buckets of logarithmically growing size.
-    """
-    position = torch.arange(length, device=device)
-    distance = position[None, :] - position[:, None]
-    half = buckets // 2
-    near = half // 2
-    size = distance.abs()
-    far = near + (torch.log(size.clamp(min=1) / near) / math.log(longest / near) * (half - near)).long()
-    return torch.where(distance > 0, half, 0) + torch.where(size < near, size, far.clamp(max=half - 1))
 
 
 def run_layers(
@@ -273,7 +294,7 @@ def run_layers(
     """Run packed states (T, D) through the layers, overwriting them."""
     total, width = states.shape
     size = width // heads
-    linear = arranged.linear if arranged.pays(states) else plain_linear
+    linear = linear_for(states)
     # Buffers that are used in every layer: fresh ones of this size cost as much as some of the arithmetic.
     query, key, value = (states.new_empty(total, width) for _ in range(3))
     wide = states.new_empty(total, layers[0][5].out_features) if layers else states
@@ -307,7 +328,7 @@ def last_layer_of_first_tokens(
     No row may be empty.
     """
     q, k, v, attended, attended_norm, widened, narrowed, narrowed_norm = parts
-    linear = arranged.linear if arranged.pays(states) else plain_linear
+    linear = linear_for(states)
     own = first_tokens(states, layout)  # (B, D)
     buffer, wide = torch.empty_like(own), own.new_empty(len(own), widened.out_features)
     if states.device.type == "cpu":
@@ -361,13 +382,6 @@ def attention_of_first_tokens(
     values = torch.bmm(means.transpose(0, 1), v.weight.view(heads, size, -1).transpose(1, 2))  # (H, B, size)
     seen = values.transpose(0, 1).reshape(count, width)
     return seen if v.bias is None else seen.add_(v.bias)
-
-
-def plain_linear(states: Tensor, part: Any, buffer: Tensor) -> Tensor:
-    """A linear layer whose result overwrites a buffer, (T, out)."""
-    if part.bias is None:
-        return torch.mm(states, part.weight.t(), out=buffer)
-    return torch.addmm(part.bias, states, part.weight.t(), out=buffer)
 
 
 def norm(states: Tensor, part: Any) -> Tensor:

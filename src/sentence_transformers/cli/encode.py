@@ -89,6 +89,10 @@ def encode(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
     ] = False,
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="The same bits for a text whatever is computed with it."),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Remove what is at --out and begin anew.")
     ] = False,
@@ -137,6 +141,7 @@ def encode(
                 show_progress_bar=False,
                 on_progress=bar.show,
                 overwrite=overwrite,
+                deterministic=deterministic,
                 **optional,
             )
     except KeyboardInterrupt:

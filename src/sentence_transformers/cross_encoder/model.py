@@ -305,6 +305,7 @@ class CrossEncoder(BaseModel, FitMixin):
         device: str | list[str] | None = None,
         pool: Pool | None = None,
         chunk_size: int | None = None,
+        deterministic: bool = False,
         **kwargs: Any,
     ) -> Any:
         """Score pairs of texts.
@@ -333,6 +334,7 @@ class CrossEncoder(BaseModel, FitMixin):
             device: Where to compute; a list of devices starts one process for each for this call.
             pool: Worker processes from `start_multi_process_pool`.
             chunk_size: Pairs that are sent to a worker at a time; None for a fitting number.
+            deterministic: Give each pair the very same bits alone and in any batch; see `SentenceTransformer.encode`.
             **kwargs: Handed to those modules that want them.
 
         Returns:
@@ -354,6 +356,7 @@ class CrossEncoder(BaseModel, FitMixin):
             show_progress_bar=show_progress_bar,
             convert_to_numpy=convert_to_numpy and not convert_to_tensor,
             convert_to_tensor=convert_to_tensor,
+            deterministic=deterministic,
         )
         pairs, single = read_pairs(inputs, takes_messages="message" in self.modalities)
         text_prompt = choose_prompt(
@@ -371,6 +374,7 @@ class CrossEncoder(BaseModel, FitMixin):
             activation_fn or activation_fct or self.activation_fn,
             apply_softmax=bool(apply_softmax),
             num_labels=self.num_labels,
+            apart=deterministic,
         )
         return contained(scores, **as_asked, single=single)
 
@@ -395,6 +399,7 @@ class CrossEncoder(BaseModel, FitMixin):
             shows_progress=wants_progress(options.show_progress_bar),
             module_kwargs={key: value for key, value in kwargs.items() if key in self.get_model_kwargs()},
             reading_kwargs={**kwargs, **without_missing({"logits_of_tokens": tokens_needed(list(self))})},
+            deterministic=options.deterministic,
         )
         assert sink.tensor is not None
         return sink.tensor
@@ -414,7 +419,12 @@ class CrossEncoder(BaseModel, FitMixin):
         self._compute_in_processes(
             pairs,
             sink,
-            {"prompt": prompt, "batch_size": options.batch_size, "kwargs": kwargs},
+            {
+                "prompt": prompt,
+                "batch_size": options.batch_size,
+                "deterministic": options.deterministic,
+                "kwargs": kwargs,
+            },
             pool=pool,
             devices=devices,
             chunk_size=chunk_size,
@@ -425,7 +435,9 @@ class CrossEncoder(BaseModel, FitMixin):
 
     def _encode_share(self, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
         """Raw scores (n, labels) of what another process has sent, where the model is."""
-        quiet = EncodeOptions(batch_size=options["batch_size"], show_progress_bar=False)
+        quiet = EncodeOptions(
+            batch_size=options["batch_size"], show_progress_bar=False, deterministic=options["deterministic"]
+        )
         return self._scores_here(inputs, quiet, options["prompt"], None, options["kwargs"]).cpu().numpy()
 
     def rank(
@@ -448,6 +460,7 @@ class CrossEncoder(BaseModel, FitMixin):
         device: str | list[str] | None = None,
         pool: Pool | None = None,
         chunk_size: int | None = None,
+        deterministic: bool = False,
     ) -> list[dict[str, Any]]:
         """Order documents by how well they answer a query.
 
@@ -469,6 +482,7 @@ class CrossEncoder(BaseModel, FitMixin):
             device: As in `predict`.
             pool: As in `predict`.
             chunk_size: As in `predict`.
+            deterministic: As in `predict`.
 
         Returns:
             A dictionary for each document, the best first: its number `corpus_id`, its `score`, and its `text`
@@ -503,6 +517,7 @@ class CrossEncoder(BaseModel, FitMixin):
             device=device,
             pool=pool,
             chunk_size=chunk_size,
+            deterministic=deterministic,
         )
         return [
             {

@@ -6,6 +6,7 @@ Pure functions over tensors; nothing here knows models.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,18 +27,24 @@ def raw_scores(outputs: dict[str, Any]) -> Tensor:
     return outputs["scores"].float()
 
 
-def activated(scores: Tensor, activation: Activation, *, apply_softmax: bool, num_labels: int) -> Tensor:
+def activated(
+    scores: Tensor, activation: Activation, *, apply_softmax: bool, num_labels: int, apart: bool = False
+) -> Tensor:
     """Apply the activation, and drop the dimension of a single label.
 
     Args:
         scores: Raw scores, (n, labels).
-        activation: Called with all of them.
+        activation: Called with all of them, or each pair's.
         apply_softmax: Turn several scores of a pair into probabilities, after the activation.
         num_labels: Scores of each pair.
+        apart: Compute each pair's by themselves: the last bit of a sigmoid can depend on its place among others.
 
     Returns:
         (n,) for one label, else (n, labels).
     """
+    if apart and len(scores) > 1:
+        alone = partial(activated, activation=activation, apply_softmax=apply_softmax, num_labels=num_labels)
+        return torch.cat([alone(row.clone()) for row in scores.split(1)])
     with torch.no_grad():
         scores = activation(scores)
         if apply_softmax and scores.ndim > 1 and scores.shape[1] > 1:

@@ -22,7 +22,7 @@ from torch import nn
 from typing_extensions import Self
 
 from sentence_transformers.arguments import accepts_older_names
-from sentence_transformers.backend.native import every_module
+from sentence_transformers.backend.native import every_module, has_hooks
 from sentence_transformers.encoder.adapters import PeftAdapterMixin
 from sentence_transformers.encoder.computing import ComputingMixin
 from sentence_transformers.encoder.files import FilesMixin
@@ -342,15 +342,24 @@ class BaseModel(nn.Sequential, ComputingMixin, FilesMixin, PeftAdapterMixin):
         Returns:
             The features with what the modules added, such as `token_embeddings` and `sentence_embedding`.
         """
-        if callable(input):
-            return input()
-        for name, part in self.named_children():
-            if PackedLayout.read(input) is not None and not getattr(part, "reads_packed", False):
-                input = repad_flattened_features(input)
+        return input() if callable(input) else self._through(self.named_children(), input, **kwargs)
+
+    def _through(
+        self, parts: Iterable[tuple[str, nn.Module]], features: dict[str, Any], **kwargs: Any
+    ) -> dict[str, Any]:
+        """Run features through some of the modules, given with their names."""
+        for name, part in parts:
+            if PackedLayout.read(features) is not None and not getattr(part, "reads_packed", False):
+                features = repad_flattened_features(features)
             wanted = {*self.module_kwargs.get(name, ()), *getattr(part, "forward_kwargs", ())}
             accepted = {key: value for key, value in kwargs.items() if key in wanted}
-            input = part(input, **accepted)
-        return input
+            features = part(features, **accepted)
+        return features
+
+    @property
+    def _runs_plainly(self) -> bool:
+        """Whether features go through the modules in turn, and nobody looks at the whole."""
+        return type(self).forward is BaseModel.forward and not has_hooks(self, [self])
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Turn inputs into the features of one padded batch.

@@ -6,18 +6,27 @@ A kind of model says what it makes of a batch and where the results go; the loop
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from sentence_transformers.backend.arranged import never_arranged
+from sentence_transformers.backend.fixed_shapes import fixed_shapes
 from sentence_transformers.inference.engine import Job, progress_bar, run
 from sentence_transformers.inference.memory import TokenBudget
 from sentence_transformers.inference.ranks import Ranks
 from sentence_transformers.inference.sinks import ListSink, Sink
 from sentence_transformers.inference.tokens import Source
 from sentence_transformers.inference.workers import Pool, run_in_pool, serve, start_pool, stop_pool
+from sentence_transformers.inputs.packing import ROW_LENGTHS, PackedLayout
+from sentence_transformers.modules.transformer.module import Transformer
+
+ROWS = "rows"
+"""Key under which the features of each row by itself are handed on."""
 
 
 class ComputingMixin:
@@ -36,6 +45,9 @@ class ComputingMixin:
     _source: Callable[..., Source]
     _budgets: dict[str, TokenBudget]
     __call__: Callable[..., Any]
+    named_children: Callable[[], Iterator[tuple[str, nn.Module]]]
+    _runs_plainly: bool
+    _through: Callable[[Iterable[tuple[str, nn.Module]], Any], Any]
 
     def _budget(self) -> TokenBudget:
         """The token budget of the device the model is on, shared by all calls."""
@@ -56,6 +68,7 @@ class ComputingMixin:
         module_kwargs: dict[str, Any],
         reading_kwargs: dict[str, Any],
         notes: Mapping[str, Any] = MappingProxyType({}),
+        deterministic: bool = False,
     ) -> None:
         """Compute inputs in this process.
 
@@ -71,6 +84,7 @@ class ComputingMixin:
             module_kwargs: For the modules' `forward`.
             reading_kwargs: For the first module's side of inputs.
             notes: Entries that the features of every batch get, for the modules to see.
+            deterministic: Whether an input's result must not depend on the others, to the last bit.
         """
         if device is not None and torch.device(device) != self.device:
             self.to(device)
@@ -87,7 +101,39 @@ class ComputingMixin:
             show_progress_bar=shows_progress,
             unit=self.input_unit,
         )
-        run(job, items, sink)
+        if not deterministic:
+            run(job, items, sink)
+            return
+        with never_arranged():
+            if job.source.packed and not module_kwargs and self._runs_plainly and first_keeps_bits(self):
+                with fixed_shapes():
+                    run(self._rows_apart(job, notes), items, sink)
+            else:  # one input at a time, so that the shape of nothing depends on another input
+                run(replace(job, max_rows=1), items, sink)
+
+    def _rows_apart(self, job: Job, notes: Mapping[str, Any]) -> Job:
+        """The job with batches for the first part only, and row after row given to those behind it."""
+        (_, part), *others = self.named_children()
+        first: Any = part
+
+        def forward(features: dict[str, Any]) -> dict[str, Any]:
+            if 0 in features[ROW_LENGTHS] and first.transformer_task != "feature-extraction":
+                raise ValueError(
+                    "An input has no token at all, and so no score of its own: in a batch it is scored by its padding. "
+                    "Leave it out, or pass deterministic=False."
+                )
+            features = first({**features, **notes})
+            layout = PackedLayout.read(features)
+            assert layout is not None, "the source packs"
+            return {ROWS: [*layout.each_row(features)]}
+
+        def finish(outputs: dict[str, Any]) -> Any:
+            found = [job.finish(self._through(others, row)) for row in outputs[ROWS]]
+            if isinstance(found[0], Tensor):
+                return torch.cat(found)
+            return [result for results in found for result in results]
+
+        return replace(job, forward=forward, finish=finish)
 
     def _is_shared_work(self, items: Sequence[Any], pool: Pool | None, device: Any) -> bool:
         """Whether other processes are to compute these inputs."""
@@ -138,16 +184,22 @@ class ComputingMixin:
         """Compute what another process has sent, where the model is."""
         raise NotImplementedError
 
-    def start_multi_process_pool(self, target_devices: list[str] | None = None) -> Pool:
+    def start_multi_process_pool(
+        self, target_devices: list[str] | None = None, *, timeout: float | None = None
+    ) -> Pool:
         """Start worker processes that encode, each with a copy of the model.
+
+        A call that uses the pool raises `RuntimeError` when a worker raises, dies, or (with a timeout) hangs.
 
         Args:
             target_devices: One device for each worker; None for all GPUs, or four workers on the CPU.
+            timeout: Seconds that a call waits for the next result of any worker, the workers' start included,
+                before it stops the pool and raises; None waits for as long as it takes.
 
         Returns:
             The pool, with `input`, `output` and `processes`; pass it to `encode(…, pool=…)`.
         """
-        return start_pool(self, target_devices, type(self)._multi_process_worker)
+        return start_pool(self, target_devices, type(self)._multi_process_worker, timeout=timeout)
 
     @staticmethod
     def stop_multi_process_pool(pool: Pool) -> None:
@@ -158,3 +210,10 @@ class ComputingMixin:
     def _multi_process_worker(device: str, model: Any, inputs: Any, outputs: Any) -> None:
         model.to(device)
         serve(model._encode_share, inputs, outputs)
+
+
+def first_keeps_bits(model: Any) -> bool:
+    """Whether the first part of a model is a transformer that gives a row the same bits in any batch."""
+    first = next(model.children(), None)
+    with torch.inference_mode():
+        return type(first) is Transformer and first.keeps_bits

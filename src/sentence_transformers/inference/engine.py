@@ -124,6 +124,7 @@ def compute(
                     "model.max_seq_length, load the model in half precision, or use a device with more memory."
                 ) from error
         else:
+            job.budget.fitted(tokens)
             sink.put([numbers[row] for row in batch], results)
             return
         # Here the error and the frames it held on to are gone, and with them the tensors of the failed batch.

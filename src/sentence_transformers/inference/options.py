@@ -18,6 +18,9 @@ DEFAULT_BATCH_SIZE = UnsetRows(32)
 """Stands in signatures as 32, as it always did; the engine then fills batches by tokens alone."""
 
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
+NEEDS_RANGES = ("int8", "uint8")
+"""Precisions that need to know between which values each dimension lies."""
+
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
 
@@ -26,7 +29,8 @@ class EncodeOptions:
     """One call of `encode`.
 
     `batch_size` limits the rows of a batch unless it is `DEFAULT_BATCH_SIZE`. `truncate_dim` keeps the
-    leading dimensions of each vector, `normalize` scales what is left to length one.
+    leading dimensions of each vector, `normalize` scales what is left to length one. With `deterministic`, an
+    input's result is the same bits whatever else is computed with it.
     """
 
     batch_size: int = DEFAULT_BATCH_SIZE
@@ -37,6 +41,7 @@ class EncodeOptions:
     convert_to_tensor: bool = False
     normalize: bool = False
     truncate_dim: int | None = None
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if (
@@ -56,6 +61,8 @@ class EncodeOptions:
                 f"Precision {self.precision!r} is not supported. Pass one of {', '.join(PRECISIONS)}."
             )
         check_truncate_dim(self.truncate_dim)
+        if not isinstance(self.deterministic, bool):
+            raise ValueError(f"deterministic={self.deterministic!r} is neither True nor False.")
 
     @property
     def max_rows(self) -> int | None:

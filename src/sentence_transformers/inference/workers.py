@@ -1,8 +1,8 @@
 """Encoding in several processes.
 
 Each worker holds a copy of the model on its device, takes chunks of inputs off a queue and puts results on
-another. A worker that raises sends its traceback, one that dies is noticed: the caller gets an exception,
-never a wait without end. Results carry the number of their request, so that calls that share a pool do not
+another. A worker that raises sends its traceback, one that dies is noticed, and one that hangs is given up where
+the pool has a time limit: the caller gets an exception. Results carry the number of their request, so that calls that share a pool do not
 mix. Nothing here knows how a chunk is computed.
 """
 
@@ -17,6 +17,7 @@ import os
 import pickle
 import queue
 import threading
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,23 +39,31 @@ CHUNKS_UNDERWAY = 2
 
 CPU_WORKERS = 4
 
+SECONDS_TO_END = 5.0
+"""What a worker that is asked to end gets before it is killed; one that is stopped or stuck never answers."""
+
 Pool = dict[str, Any]
 
 
-def start_pool(model: Any, devices: Sequence[str] | None, target: Callable[..., None]) -> Pool:
+def start_pool(
+    model: Any, devices: Sequence[str] | None, target: Callable[..., None], *, timeout: float | None = None
+) -> Pool:
     """Start one worker process for each device.
 
     Args:
         model: The model; every worker gets a copy.
         devices: Devices, one entry for each worker; None for all GPUs, or four CPU workers without any.
         target: Called in each worker as `target(device, model, inputs, outputs)`.
+        timeout: Seconds that a call waits for the next result of any worker; None for as long as it takes.
 
     Returns:
-        A dictionary with `input` and `output` (queues) and `processes`.
+        A dictionary with `input` and `output` (queues), `processes` and `timeout`.
 
     Raises:
-        ValueError: If the list of devices is empty.
+        ValueError: If the list of devices is empty, or the timeout no positive number.
     """
+    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+        raise ValueError(f"timeout={timeout!r} is no time to wait. Pass seconds, or None to wait for ever.")
     devices = default_devices() if devices is None else list(devices)
     if not devices:
         raise ValueError(
@@ -72,7 +81,7 @@ def start_pool(model: Any, devices: Sequence[str] | None, target: Callable[..., 
         )
         process.start()
         processes.append(process)
-    return {"input": inputs, "output": outputs, "processes": processes}
+    return {"input": inputs, "output": outputs, "processes": processes, "timeout": timeout}
 
 
 def default_devices() -> list[str]:
@@ -90,7 +99,10 @@ def stop_pool(pool: Pool) -> None:
     for process in processes:
         process.terminate()
     for process in processes:
-        process.join()
+        process.join(SECONDS_TO_END)
+        if process.is_alive():
+            process.kill()
+            process.join()
     if "reader" in pool and processes:
         # This was the last writing end; without any, the thread that reads results comes to an end.
         pool["output"]._writer.close()
@@ -120,7 +132,8 @@ def run_in_pool(
         update: Called with the number of inputs that are done.
 
     Raises:
-        RuntimeError: If a worker raised (with its traceback) or died, or the pool was stopped.
+        RuntimeError: If a worker raised (with its traceback) or died, none gave a result within the pool's
+            timeout, or the pool was stopped.
     """
     workers = max(1, len(pool["processes"]))
     if chunk_size is None:
@@ -155,7 +168,8 @@ def stream_through_pool(
         options: Keyword arguments of the work on each chunk.
 
     Raises:
-        RuntimeError: If a worker raised (with its traceback) or died, or the pool was stopped.
+        RuntimeError: If a worker raised (with its traceback) or died, none gave a result within the pool's
+            timeout, or the pool was stopped.
     """
     with request_to(pool, options) as request:
         unsent = enumerate(chunks)
@@ -199,6 +213,7 @@ def request_to(pool: Pool, options: dict[str, Any]) -> Iterator[int]:
 
 
 def _next_result(pool: Pool, request: int) -> tuple[tuple[int, int], Any]:
+    timeout, began = pool.get("timeout"), time.monotonic()
     while True:
         try:
             key, result = _arrived(pool).get(timeout=1.0)
@@ -216,6 +231,13 @@ def _next_result(pool: Pool, request: int) -> tuple[tuple[int, int], Any]:
                 ) from None
             if not pool["reader"].is_alive():
                 raise RuntimeError("A worker process sent something that cannot be read here.") from None
+            if timeout is not None and time.monotonic() - began >= timeout:
+                stop_pool(pool)
+                raise RuntimeError(
+                    f"No worker process gave a result for {timeout:g} seconds, the pool's timeout. The pool was "
+                    "stopped. Where the work takes that long, start a pool with a longer timeout, or pass a smaller "
+                    "chunk_size."
+                ) from None
             continue
         if key[0] != request:  # left over from a request that failed
             continue

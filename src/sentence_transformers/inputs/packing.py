@@ -54,6 +54,26 @@ class PackedLayout:
         }
         return {**tokens, "cu_seq_lens_q": alone.cumulative(device), ROW_LENGTHS: list(alone.lengths)}
 
+    def each_row(self, features: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Packed features of each row by itself, in memory of its own; what belongs to no row goes to all."""
+        stop = 0
+        for row, length in enumerate(self.lengths):
+            start, stop = stop, stop + length
+
+            def share(value: Any, row: int = row, start: int = start, stop: int = stop) -> Any:
+                if not isinstance(value, Tensor):
+                    return value
+                if value.shape[:2] == (1, self.total):
+                    return value[:, start:stop].clone()
+                return value[row : row + 1].clone() if value.shape[:1] == (len(self.lengths),) else value
+
+            alone = PackedLayout((length,))
+            yield {
+                **{name: share(value) for name, value in features.items()},
+                "cu_seq_lens_q": alone.cumulative(features["input_ids"].device),
+                ROW_LENGTHS: list(alone.lengths),
+            }
+
     @cached_property
     def total(self) -> int:
         """Tokens of all rows together."""

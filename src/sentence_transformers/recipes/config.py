@@ -8,10 +8,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 PLACES = ("out", "device", "quiet", "overwrite")
 """Fields that do not change what is computed."""
+
+
+LONG = 200
+"""Characters from which a list of texts is known by its hash."""
 
 
 def option(default: Any = MISSING, *, help: str, least: float | None = None) -> Any:
@@ -41,8 +45,12 @@ class RecipeConfig:
 
     def __post_init__(self) -> None:
         self.out = Path(self.out)
+        kinds = get_type_hints(type(self))
         for one in fields(self):
             value = getattr(self, one.name)
+            choices = get_args(kinds[one.name]) if get_origin(kinds[one.name]) is Literal else (value,)
+            if value not in choices:
+                raise ValueError(f"{one.name}={value!r} is not known. Known: {', '.join(map(str, choices))}.")
             least = one.metadata.get("least")
             if least is not None and value is not None and value < least:
                 raise ValueError(f"{one.name}={value} makes no sense here. Pass {least:g} or more.")
@@ -73,8 +81,8 @@ class JudgedConfig(RecipeConfig):
 
 
 @dataclass(kw_only=True)
-class TrainedConfig(JudgedConfig):
-    """How a model is trained."""
+class OptimizedConfig(RecipeConfig):
+    """How weights are learned, of a model of any kind."""
 
     epochs: float = option(1.0, help="Passes over the data.")
     batch_size: int = option(32, help="Rows in a batch.", least=1)
@@ -83,6 +91,17 @@ class TrainedConfig(JudgedConfig):
     max_length: int | None = option(None, help="Tokens of a text; as in the model if none is given.", least=1)
     limit: int | None = option(None, help="Use only so many rows, drawn at random.", least=1)
     save_steps: int = option(500, help="Steps after which a killed run goes on, at most.", least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs <= 0:
+            raise ValueError(f"epochs={self.epochs} trains nothing. Pass a positive number.")
+
+
+@dataclass(kw_only=True)
+class TrainedConfig(JudgedConfig, OptimizedConfig):
+    """How a model of embeddings or scores is trained."""
+
     keep_best: bool = option(
         False, help="Keep the epoch that is best on dev, instead of the last one; saves at epochs only."
     )
@@ -93,15 +112,23 @@ class TrainedConfig(JudgedConfig):
             raise ValueError(
                 "keep_best chooses by dev, which is not given. Pass dev, or leave keep_best out."
             )
-        if self.epochs <= 0:
-            raise ValueError(f"epochs={self.epochs} trains nothing. Pass a positive number.")
+
+
+@dataclass(kw_only=True)
+class UnlabelledConfig(TrainedConfig):
+    """What a method that learns from bare texts is told."""
+
+    texts: Path = option(help="Sentences: lines of a .txt, or a column of a table (also .gz).")
+    column: str | None = option(None, help="Column of a table; `text` where there are several.")
+    pooling: Literal["cls", "mean", "max"] = option("mean", help="How a sentence becomes one vector.")
 
 
 def described(value: Any) -> Any:
-    """A value of a field for JSON. A file is known by its path and its size, a list of texts by their hash."""
+    """A value of a field for JSON. A file is known by its path and its size, a long list of texts by their hash."""
     if isinstance(value, Path):
         return f"{value} ({value.stat().st_size} bytes)" if value.is_file() else str(value)
-    if isinstance(value, (list, tuple)) and value and all(isinstance(one, str) for one in value):
+    are_texts = isinstance(value, (list, tuple)) and value and all(isinstance(one, str) for one in value)
+    if are_texts and sum(map(len, value)) > LONG:
         return f"{len(value)} texts {hashlib.sha256(chr(0).join(value).encode()).hexdigest()[:16]}"
     if isinstance(value, (list, tuple)):
         return [described(one) for one in value]

@@ -1,8 +1,9 @@
 """How good a model is, on files that a user names: similarity of sentences, or retrieval.
 
 A table (.tsv, .csv, .jsonl, .parquet, also with .gz) with `sentence1`, `sentence2` and `score` is judged by
-Spearman's correlation of the cosine. A folder is a retrieval set: `corpus`, `queries` and `qrels`, each .jsonl or
-.tsv, perhaps with the split in the name and .gz behind it; it is judged by nDCG@10.
+Spearman's correlation of the cosine; one with two texts and a `label`, which is 1 where they belong together and
+else 0, by the average precision of the cosine. A folder is a retrieval set: `corpus`, `queries` and `qrels`, each
+.jsonl or .tsv, perhaps with the split in the name and .gz behind it; it is judged by nDCG@10.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sentence_transformers.recipes.tables import read_retrieval_set, read_rows
+
+SCORED, LABEL = ("sentence1", "sentence2", "score"), "label"
 
 
 class Judge:
@@ -23,6 +26,7 @@ class Judge:
     """
 
     def __init__(self, path: Path, name: str) -> None:
+        from sentence_transformers.evaluation.binary_classification import BinaryClassificationEvaluator
         from sentence_transformers.evaluation.embedding_similarity import EmbeddingSimilarityEvaluator
         from sentence_transformers.evaluation.information_retrieval import InformationRetrievalEvaluator
 
@@ -34,8 +38,23 @@ class Judge:
                 found.queries, found.documents, found.relevant, name=name, write_csv=False
             )
             self.metric, self.label = f"{name}_cosine_ndcg@10", f"{path.name} {name} nDCG@10"
+            return
+        rows = read_rows(path)
+        # The file of a test set is often called test.tsv, and its folder says of what.
+        of = f"{path.parent.name} {name}"
+        if LABEL in rows[0] and "score" not in rows[0] and len(rows[0]) == 3:
+            one, other = (column for column in rows[0] if column != LABEL)
+            self.evaluator = BinaryClassificationEvaluator(
+                [row[one] for row in rows],
+                [row[other] for row in rows],
+                [int(row[LABEL]) for row in rows],
+                similarity_fn_names=["cosine"],
+                name=name,
+                write_csv=False,
+            )
+            self.metric, self.label = f"{name}_cosine_ap", f"{of} AP"
         else:
-            rows = read_rows(path, ("sentence1", "sentence2", "score"))
+            rows = read_rows(path, SCORED)
             self.evaluator = EmbeddingSimilarityEvaluator(
                 [row["sentence1"] for row in rows],
                 [row["sentence2"] for row in rows],
@@ -44,8 +63,7 @@ class Judge:
                 name=name,
                 write_csv=False,
             )
-            # The file of a test set is often called test.tsv, and its folder says of what.
-            self.metric, self.label = f"{name}_spearman_cosine", f"{path.parent.name} {name} Spearman"
+            self.metric, self.label = f"{name}_spearman_cosine", f"{of} Spearman"
 
     def __call__(self, model: Any) -> float:
         """The figure, in per cent."""

@@ -51,23 +51,31 @@ NOISES: Mapping[str, Callable[[Words, float, np.random.Generator], Words]] = {
 """The ways to damage a text, by name."""
 
 
-def noisy(texts: Sequence[str], *, kind: str, ratio: float, seed: int) -> list[str]:
+def noisy(texts: Sequence[str], *, kind: str, ratio: float, seed: int, number: int = 0) -> list[str]:
     """A damaged copy of each text.
 
     Args:
         texts: The texts.
         kind: One of `NOISES`.
         ratio: Share of the words that it strikes, 0 to 1.
-        seed: Of the damage; another one for another pass.
+        seed: Of the damage.
+        number: Of the pass; the damage of each is another.
 
     Returns:
         The copies. A text without words stays as it is.
+
+    Raises:
+        ValueError: If there is no such damage, or the ratio is no share.
     """
+    if kind not in NOISES:
+        raise ValueError(f"noise={kind!r} is not known. Known: {', '.join(NOISES)}.")
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"noise_ratio={ratio} is no share of the words. Pass 0 to 1.")
     damage = NOISES[kind]
     copies = []
     for place, text in enumerate(texts):
         words = WORD.findall(text)
         if words:
-            words = damage(words, ratio, np.random.default_rng((seed, place)))
+            words = damage(words, ratio, np.random.default_rng((seed, number, place)))
         copies.append("".join(space + word for space, word in words).lstrip() if words else text)
     return copies

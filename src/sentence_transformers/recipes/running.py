@@ -68,7 +68,7 @@ class Run:
             work: Called with an empty folder to write to.
             goes_on: The work knows how to go on with what it finds, so a part that was begun is kept.
         """
-        done = self.folder / STEPS / name
+        done = self.made(name)
         if done.is_dir():
             return done
         part = done.with_name(name + PART)
@@ -84,6 +84,10 @@ class Run:
             self._keep()
         rename(part, done)
         return done
+
+    def made(self, name: str) -> Path:
+        """Where a step that is finished has its folder."""
+        return self.folder / STEPS / name
 
     def measure(self, name: str, figures: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """Figures of one line of the table, measured unless an earlier process has; kept at once."""

@@ -11,6 +11,23 @@ from importlib import import_module
 from types import ModuleType
 
 RECIPES: Mapping[str, str] = {
+    "quantization": "sentence_transformers.recipes.quantization",
+    "pca": "sentence_transformers.recipes.pca",
+    "distillation": "sentence_transformers.recipes.distillation",
+    "query-generator": "sentence_transformers.recipes.query_generator",
+    "genq": "sentence_transformers.recipes.genq",
+    "gpl": "sentence_transformers.recipes.gpl",
+    "layer-reduction": "sentence_transformers.recipes.layer_reduction",
+    "matryoshka": "sentence_transformers.recipes.matryoshka",
+    "hyperparameter-search": "sentence_transformers.recipes.hyperparameter_search",
+    "augmented-sbert": "sentence_transformers.recipes.augmented_sbert",
+    "prompts": "sentence_transformers.recipes.prompts",
+    "peft": "sentence_transformers.recipes.peft",
+    "finetune": "sentence_transformers.recipes.finetune",
+    "multilingual": "sentence_transformers.recipes.multilingual",
+    "ct": "sentence_transformers.recipes.ct",
+    "mlm": "sentence_transformers.recipes.mlm",
+    "simcse": "sentence_transformers.recipes.simcse",
     "tsdae": "sentence_transformers.recipes.tsdae",
 }
 """Where each recipe stands, by its name."""

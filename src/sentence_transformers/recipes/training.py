@@ -112,6 +112,9 @@ def trained(
             evaluator=judge.evaluator if judge is not None else None,
             **trainer_options,
         )
+        if config.quiet:
+            # Without a progress bar, transformers prints what it logs instead.
+            trainer.remove_callback(transformers.PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
         write_json(folder / CURVE, curve(trainer.state.log_history, judge))
         model.save_pretrained(str(folder / MODEL))

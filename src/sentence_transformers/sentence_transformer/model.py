@@ -22,7 +22,12 @@ from sentence_transformers.backend.native import every_module
 from sentence_transformers.encoder.base import BaseModel
 from sentence_transformers.encoder.default_modules import transformer_with_mean_pooling
 from sentence_transformers.inference.engine import wants_progress
-from sentence_transformers.inference.options import DEFAULT_BATCH_SIZE, EncodeOptions, check_truncate_dim
+from sentence_transformers.inference.options import (
+    DEFAULT_BATCH_SIZE,
+    NEEDS_RANGES,
+    EncodeOptions,
+    check_truncate_dim,
+)
 from sentence_transformers.inference.prompts import choose_prompt, prompt_name_of_task
 from sentence_transformers.inference.sinks import ArraySink, ListSink, TensorSink
 from sentence_transformers.inference.workers import Pool
@@ -163,6 +168,7 @@ class SentenceTransformer(BaseModel, FitMixin, ToDiskMixin):
         chunk_size: int | None = None,
         *,
         inputs: Any = None,
+        deterministic: bool = False,
         **kwargs: Any,
     ) -> Any:
         """Compute embeddings.
@@ -190,6 +196,10 @@ class SentenceTransformer(BaseModel, FitMixin, ToDiskMixin):
             pool: Worker processes from `start_multi_process_pool`.
             chunk_size: Inputs that are sent to a worker at a time; None for a fitting number.
             inputs: Newer name of `sentences`.
+            deterministic: Give each input the very same bits alone and in any batch, in any order, whatever the
+                `batch_size`, on this machine with this number of threads. (Otherwise the last digits may differ.)
+                BERT, RoBERTa and their kin take some percent longer on a CPU; other models, and other devices,
+                compute one input at a time.
             **kwargs: Handed to those modules that want them, such as `task` to a Router.
 
         Returns:
@@ -211,7 +221,13 @@ class SentenceTransformer(BaseModel, FitMixin, ToDiskMixin):
             convert_to_tensor=convert_to_tensor,
             normalize=normalize_embeddings,
             truncate_dim=truncate_dim if truncate_dim is not None else self.truncate_dim,
+            deterministic=deterministic,
         )
+        if deterministic and precision in NEEDS_RANGES:
+            raise ValueError(
+                f"precision={precision!r} takes its ranges from all texts of a call, so no text's codes are its own. "
+                "With deterministic=True encode as float32, and call quantize_embeddings with ranges."
+            )
         single = self.is_singular_input(inputs)
         items: Sequence[Any] = [inputs] if single else as_list(inputs)
         text_prompt = choose_prompt(
@@ -349,6 +365,7 @@ class SentenceTransformer(BaseModel, FitMixin, ToDiskMixin):
             module_kwargs=module_kwargs,
             reading_kwargs=kwargs,
             notes={FIRST_TOKENS_ONLY: True} if vectors and first_tokens_suffice(list(self)) else {},
+            deterministic=options.deterministic,
         )
         if isinstance(sink, ListSink):
             return sink.items
@@ -374,6 +391,7 @@ class SentenceTransformer(BaseModel, FitMixin, ToDiskMixin):
             "output_value": options.output_value,
             "normalize_embeddings": options.normalize,
             "truncate_dim": options.truncate_dim,
+            "deterministic": options.deterministic,
             **kwargs,
         }
         self._compute_in_processes(

@@ -22,7 +22,7 @@ from sentence_transformers.encoder.fingerprint import model_fingerprint
 from sentence_transformers.encoder.saving import installed_versions
 from sentence_transformers.inference.disk_formats import FORMATS, format_named
 from sentence_transformers.inference.engine import listening, progress_bar, wants_progress
-from sentence_transformers.inference.options import DEFAULT_BATCH_SIZE, EncodeOptions
+from sentence_transformers.inference.options import DEFAULT_BATCH_SIZE, NEEDS_RANGES, EncodeOptions
 from sentence_transformers.inference.prompts import TASK_PROMPTS, choose_prompt, prompt_name_of_task
 from sentence_transformers.inference.to_disk import Compute, EncodeReport, write_embeddings
 from sentence_transformers.inference.workers import Pool, stream_through_pool, threads_of_a_worker
@@ -31,8 +31,6 @@ from sentence_transformers.inputs.row_streams import Id, row_stream
 from sentence_transformers.tensors.precision import quantize_embeddings
 
 DTYPES = ("float32", "float16")
-
-NEEDS_RANGES = ("int8", "uint8")
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,7 @@ class ToDiskMixin:
         on_progress: Callable[[Progress], None] | None = None,
         resume: bool = True,
         overwrite: bool = False,
+        deterministic: bool = False,
         sentences: Any = None,
         **kwargs: Any,
     ) -> EncodeReport:
@@ -104,7 +103,8 @@ class ToDiskMixin:
         become byte for byte what one undisturbed call would have written. (That holds on the same kind of
         device, with the same number of threads and the same releases of this package and PyTorch. The
         first call leaves a note of these, and a later one under others warns and goes on. It does not
-        hold for the last digits where memory ran out during a batch, which is then computed in halves.)
+        hold for the last digits where memory ran out during a batch, which is then computed in halves, unless
+        `deterministic`.)
 
         Beside the array, or in the folder, lies a small record with the settings, the progress, and a digest of
         the inputs. An output that is finished is left alone, after the inputs were read and found to be the
@@ -141,6 +141,7 @@ class ToDiskMixin:
                 processes compute.
             resume: False begins anew where an unfinished run is found.
             overwrite: Remove what is there, finished or not, and begin anew.
+            deterministic: As in `encode`: each row is the same bits in whatever file and window it is computed.
             sentences: Other name of `inputs`.
             **kwargs: Handed to those modules that want them.
 
@@ -163,6 +164,7 @@ class ToDiskMixin:
             precision=precision,
             normalize=normalize_embeddings,
             truncate_dim=truncate_dim if truncate_dim is not None else self.truncate_dim,
+            deterministic=deterministic,
         )
         check_numbers(precision, ranges, dtype, rows_per_shard)
         if prompt is None and prompt_name is None and task is not None and task in TASK_PROMPTS:
@@ -180,6 +182,7 @@ class ToDiskMixin:
             "batch_size": options.max_rows,
             "normalize_embeddings": options.normalize,
             "truncate_dim": options.truncate_dim,
+            "deterministic": options.deterministic,
             **kwargs,
         }
 
@@ -219,6 +222,8 @@ class ToDiskMixin:
                         "batch_size": options.max_rows,
                         "ids": stream.has_ids,
                         "keep_texts": keep_texts,
+                        # Named only where asked for, so that files begun by earlier releases can be gone on with.
+                        **({"deterministic": True} if options.deterministic else {}),
                         **{name: repr(value) for name, value in kwargs.items()},
                     },
                     made_with=circumstances(

@@ -59,6 +59,17 @@ class RunsRows:
         return self.transformer_task == "feature-extraction" or heads.serves(self._model)
 
     @property
+    def keeps_bits(self) -> bool:
+        """Whether packed rows can be computed so that each has the same bits in any batch (`fixed_shapes`)."""
+        return (
+            not isinstance(self._model, ExportedModel)
+            and self.transformer_task in ("feature-extraction", CLASSIFICATION)
+            and self.can_pack
+            and native.forward_of(self._encoder) is not None
+            and native.keeps_bits(self._encoder)
+        )
+
+    @property
     def computes_no_padding(self) -> bool:
         """Whether `forward` leaves padding out, so that rows of any length may share a batch at no cost."""
         # Asked of the model: a part that was just made calls itself in training.

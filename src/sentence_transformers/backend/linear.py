@@ -1,0 +1,68 @@
+"""Ways to compute a linear layer of our own forward, and which to take when.
+
+As it is, with a weight arranged for small batches, or in blocks of fixed shapes. Each takes states (T, in), the layer
+and a buffer (T, out), which the result may overwrite. Nothing here knows about models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sentence_transformers.backend import arranged, fixed_shapes
+
+Linear = Callable[[Tensor, Any, Tensor], Tensor]
+
+
+def linear_for(states: Tensor) -> Linear:
+    """The way to compute the layers of a batch with states (T, D) like these."""
+    if fixed_shapes.wanted():
+        return fixed_linear
+    return arranged.linear if arranged.pays(states) else plain_linear
+
+
+def fixed_linear(states: Tensor, part: Any, buffer: Tensor) -> Tensor:
+    """As `plain_linear`, in blocks in which the place of a row does not matter."""
+    return fixed_shapes.by_blocks(
+        lambda rows, out: plain_linear(rows, part, out), states, out=buffer, key=key_of(part)
+    )
+
+
+def fixed_activation(activation: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
+    """An activation in such blocks: the code for a few numbers at the end may be other code."""
+    return fixed_shapes.by_blocks(activation, out=states, key=activation)
+
+
+def can_be_fixed(part: nn.Linear) -> bool:
+    """Whether places can be made not to matter for a linear layer: on the CPU, unless a trial says otherwise."""
+    weight = part.weight
+    return (
+        weight.device.type == "cpu"
+        and weight.is_contiguous()
+        and fixed_shapes.possible(
+            lambda rows, out: plain_linear(rows, part, out),
+            weight.new_empty(0, part.in_features),
+            out=weight.new_empty(0, part.out_features),
+            key=key_of(part),
+        )
+    )
+
+
+def activation_can_be_fixed(activation: Callable[[Tensor], Tensor], part: nn.Linear) -> bool:
+    """The same for an activation of what a linear layer gives."""
+    return fixed_shapes.possible(activation, out=part.weight.new_empty(0, part.out_features), key=activation)
+
+
+def key_of(part: Any) -> tuple[str, bool]:
+    """What is tried for a linear layer holds for all others of its shape."""
+    return "linear", part.bias is None
+
+
+def plain_linear(states: Tensor, part: Any, buffer: Tensor) -> Tensor:
+    """A linear layer whose result overwrites a buffer, (T, out)."""
+    if part.bias is None:
+        return torch.mm(states, part.weight.t(), out=buffer)
+    return torch.addmm(part.bias, states, part.weight.t(), out=buffer)

@@ -1,0 +1,83 @@
+"""The layer behind the model is the projection that the definition of PCA names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recipes.smallest import pca as smallest_pca
+from recipes.smallest import sentences
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.modules.dense import Dense
+from sentence_transformers.modules.normalize import Normalize
+from sentence_transformers.recipes import pca
+from sentence_transformers.recipes.principal import principal_components
+
+
+@pytest.fixture
+def vectors() -> np.ndarray:
+    chance = np.random.default_rng(3)
+    return (chance.normal(size=(50, 6)) @ chance.normal(size=(6, 6)) + 2).astype(np.float32)
+
+
+def test_components_are_those_of_the_singular_value_decomposition(vectors):
+    found = principal_components(vectors, rows_at_once=7)
+    _, values, directions = np.linalg.svd(
+        vectors - vectors.mean(axis=0, dtype=np.float64), full_matrices=False
+    )
+    np.testing.assert_allclose(found.variances, values**2 / 49, rtol=1e-5)
+    np.testing.assert_allclose(np.abs((found.directions * directions).sum(axis=1)), 1, atol=1e-5)
+    np.testing.assert_allclose(found.mean, vectors.mean(axis=0), rtol=1e-5)
+    assert found.kept(6) == pytest.approx(1)
+    assert found.kept(2) == pytest.approx((values[:2] ** 2).sum() / (values**2).sum(), rel=1e-5)
+
+
+def test_the_same_embeddings_give_the_same_signs(vectors):
+    a, b = principal_components(vectors), principal_components(vectors[::-1])
+    np.testing.assert_allclose(a.directions, b.directions, atol=1e-6)
+    assert (a.directions.max(axis=1) == np.abs(a.directions).max(axis=1)).all()
+
+
+@pytest.mark.parametrize("wrong", [np.ones((1, 3)), np.ones((4, 3))])
+def test_embeddings_that_do_not_differ_have_no_components(wrong):
+    with pytest.raises(ValueError, match="directions in which they differ"):
+        principal_components(wrong)
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_the_finished_model_gives_the_projection(tmp_path, centre):
+    config = pca.Config(**{**smallest_pca(tmp_path), "centre": centre, "out": tmp_path / "out"})
+    report = pca.run(config)
+    assert [row["width"] for row in report.rows] == [32, 8, 4]
+    assert report.rows[1]["% of variance"] > report.rows[2]["% of variance"]
+    texts = list(sentences(40))
+    before = SentenceTransformer(config.model, device="cpu").encode(texts).astype(np.float64)
+    mean = before.mean(axis=0)
+    directions = np.linalg.svd(before - mean, full_matrices=False)[2][:4]
+    expected = np.abs((before - mean * centre) @ directions.T)
+    model = SentenceTransformer(str(report.model_path), device="cpu")
+    np.testing.assert_allclose(np.abs(model.encode(texts)), expected, atol=2e-4)
+    assert isinstance(model[-1], Dense)
+    assert isinstance(model[-1].activation_function, torch.nn.Identity)
+    assert model[-1].bias == centre
+
+
+def test_whitened_wholly_every_direction_counts_alike(tmp_path):
+    config = pca.Config(**{**smallest_pca(tmp_path), "centre": True, "whiten": 1.0, "out": tmp_path / "out"})
+    model = SentenceTransformer(str(pca.run(config).model_path), device="cpu")
+    covariance = np.cov(model.encode(list(sentences(40))).T)
+    np.testing.assert_allclose(covariance / covariance[0, 0], np.eye(4), atol=1e-3)
+
+
+def test_vectors_of_length_one_stay_so(minilm_path, vectors):
+    model = SentenceTransformer(str(minilm_path), device="cpu")
+    components = principal_components(np.random.default_rng(1).normal(size=(400, 384)))
+    shorter = pca.shortened(model, components, 16)
+    assert isinstance(shorter[-1], Normalize)
+    np.testing.assert_allclose(np.linalg.norm(shorter.encode(["one", "two"]), axis=1), 1, rtol=1e-5)
+
+
+def test_more_numbers_than_the_model_gives_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="more than the 32 numbers"):
+        pca.run(pca.Config(**{**smallest_pca(tmp_path), "width": [64], "out": tmp_path / "out"}))
