@@ -206,17 +206,25 @@ def test_what_is_missing_is_said_with_how_to_install_it():
 def test_ctrl_c_leaves_a_state_to_go_on_from_and_says_so(encode, model_folder, tmp_path):
     feed, mouth = os.pipe()
     rows = [f"{text} {number}" for number in range(3) for text in TEXTS]
-    command = [sys.executable, "-m", "sentence_transformers", "encode", "-", "--model", model_folder]
+    # Whoever runs the tests in the background may have told them, and so their children, to ignore Ctrl-C.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from sentence_transformers.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program, "encode", "-", "--model", model_folder]
     command += ["--device", "cpu", "--out", str(tmp_path / "out.npy"), "--rows-per-shard", "40"]
-    process = subprocess.Popen(command, stdin=feed, stderr=subprocess.PIPE, text=True)
-    os.close(feed)
-    # The program waits for further lines, with two windows written, when it is interrupted.
-    os.write(mouth, "".join(text + "\n" for text in rows[:90]).encode())
-    while (record := record_of(tmp_path / "out.npy")) is None or record.rows < 80:
-        assert process.poll() is None, process.stderr.read()
-    os.kill(process.pid, signal.SIGINT)
-    told = process.communicate(timeout=60)[1]
-    os.close(mouth)
+    with subprocess.Popen(command, stdin=feed, stderr=subprocess.PIPE, text=True) as process:
+        os.close(feed)
+        try:
+            # The program waits for further lines, with two windows written, when it is interrupted.
+            os.write(mouth, "".join(text + "\n" for text in rows[:90]).encode())
+            while (record := record_of(tmp_path / "out.npy")) is None or record.rows < 80:
+                assert process.poll() is None, process.stderr.read()
+            os.kill(process.pid, signal.SIGINT)
+            told = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+            os.close(mouth)
     assert process.returncode == 130
     assert "Stopped. 80 rows are safe" in told
     (tmp_path / "rows.txt").write_text("\n".join(rows), encoding="utf-8")

@@ -243,8 +243,9 @@ def augmented_across(folder: Path) -> dict[str, Any]:
 
 
 def hyperparameter_search(folder: Path) -> dict[str, Any]:
+    asked = supervised(folder, write_scored_pairs(folder))
     return {
-        **supervised(folder, write_scored_pairs(folder)),
+        **{name: value for name, value in asked.items() if name not in ("learning_rate", "batch_size")},
         "trials": 3,
         "batch_sizes": [4, 8],
         "losses": ["cosent", "cosine"],

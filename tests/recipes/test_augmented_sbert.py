@@ -60,3 +60,27 @@ def test_what_cannot_be_gold_is_refused(tmp_path):
         gold_of(Config(data=write_classed(tmp_path), out=tmp_path / "out"))
     with pytest.raises(ValueError, match="Pass pairs or texts of yours"):
         Config(data=write_pairs(tmp_path), scenario="cross-domain", out=tmp_path / "out")
+
+
+def test_that_there_is_nothing_to_label_is_said_before_the_cross_encoder_is_trained(tmp_path):
+    table = write_table(
+        tmp_path,
+        "gold",
+        [{"one": "a b", "other": "b a", "score": 1}, {"one": "a b", "other": "c", "score": 0}],
+    )
+    asked = {**augmented_in_domain(tmp_path), "data": table, "sampling": "bm25"}
+    with pytest.raises(ValueError, match="no pairs to label"):
+        run(Config(**asked, out=tmp_path / "out"))
+    assert not list((tmp_path / "out/steps").glob("cross-encoder*"))
+
+
+def test_settings_that_make_no_sense_are_refused(tmp_path):
+    asked = {**augmented_across(tmp_path), "out": tmp_path / "out"}
+    with pytest.raises(ValueError, match="texts would not be used"):
+        Config(**{**asked, "texts": asked["pairs"]})
+    with pytest.raises(ValueError, match="cross_encoder_epochs=0 trains nothing"):
+        Config(**{**asked, "cross_encoder_epochs": 0})
+    one_column = write_table(tmp_path, "alone", [{"text": "a"}])
+    config = Config(**{**asked, "pairs": one_column})
+    with pytest.raises(ValueError, match="one column of texts, 'text', and so no pairs"):
+        candidates(config, gold_of(config), None)

@@ -81,3 +81,9 @@ def test_the_copy_that_is_kept_is_the_one_that_the_loss_calls_model2(settings, d
 def test_settings_that_make_no_sense_are_refused(data, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         Config(**{**ct(data), "out": tmp_path / "out", **changes})
+
+
+def test_too_few_texts_are_refused_before_anything_is_written(data, tmp_path):
+    with pytest.raises(ValueError, match="6 texts are too few"):
+        run(Config(**{**ct(data), "out": tmp_path / "out", "limit": 6}))
+    assert not (tmp_path / "out").exists()

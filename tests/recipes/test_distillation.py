@@ -111,3 +111,8 @@ def test_a_lesson_holds_each_texts_vector():
     vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
     data = lesson(["a", "b", "c"], vectors)
     assert data[1] == {"text": "b", "label": [2.0, 3.0]}
+
+
+def test_vectors_are_projected_only_where_widths_differ(tmp_path, teacher):
+    distillation.run(configured(tmp_path, teacher, keep_layers=[1], match="pca"))
+    assert not (tmp_path / "out/steps/targets").exists()

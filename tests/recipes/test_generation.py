@@ -98,7 +98,7 @@ def test_a_query_for_an_unknown_document_is_refused(tmp_path):
     table = write_table(tmp_path, "mine", [{"query": "What?", "doc_id": "nowhere"}])
     config = config_of(tmp_path, generator=None, queries=table)
     with pytest.raises(ValueError, match=r"does not have, such as 'nowhere'"):
-        queries_of(Run("genq", config), config, read_corpus(config))
+        read_corpus(config)
 
 
 def test_queries_that_do_not_find_their_passage_may_be_left_out(tmp_path):
@@ -149,3 +149,16 @@ def test_rows_are_kept_in_the_order_of_the_corpus(tmp_path):
     lines = (run.folder / "steps" / "queries" / "written.jsonl").read_text(encoding="utf-8").splitlines()
     places = [int(json.loads(line)["doc_id"][1:]) for line in lines]
     assert places == sorted(places)
+
+
+def test_a_limit_draws_passages_of_a_table_too(tmp_path):
+    rows = [
+        {"query": f"{text[:25]} {again}", "doc_id": f"d{n}"}
+        for n, text in enumerate(sentences(5))
+        for again in "ab"
+    ]
+    table = write_table(tmp_path, "mine", rows)
+    config = config_of(tmp_path, generator=None, queries=table, limit=2)
+    found = queries_of(Run("genq", config), config, read_corpus(config))
+    assert len({one.document for one in found}) == 2
+    assert len(found) == 4

@@ -125,3 +125,8 @@ def test_a_cross_encoder_with_several_scores_is_refused(tmp_path):
     mined(tmp_path)
     with pytest.raises(ValueError, match=r"gives 3 scores for a pair"):
         label(tmp_path / "mined", tmp_path / "mined", DOCUMENTS, config_of(tmp_path, cross_encoder=str(path)))
+
+
+def test_a_scale_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="scale=0 would teach nothing"):
+        config_of(tmp_path, scale=0)

@@ -64,6 +64,9 @@ def test_what_cannot_be_searched_is_refused(tmp_path, monkeypatch):
         Config(**{**asked, "batch_sizes": [0]})
     with pytest.raises(ValueError, match="no loss 'cosines'"):
         Config(**{**asked, "losses": ["cosines"]})
+    with pytest.raises(ValueError, match=r"batch_size=5 would not be used.*Pass batch_sizes"):
+        run(Config(**{**asked, "batch_size": 5}))
+    assert not asked["out"].exists()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"takes the package optuna.*\[tune\]"):
         run(Config(**asked))

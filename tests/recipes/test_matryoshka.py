@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recipes.smallest import matryoshka_both, matryoshka_widths
+from recipes.smallest import matryoshka_both, matryoshka_widths, write_table
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.recipes.judging import Judge
 from sentence_transformers.recipes.layers import layers_of, with_layers
@@ -51,3 +51,11 @@ def test_options_of_what_is_not_trained_are_refused(tmp_path):
         Config(**asked, layers=[1])
     with pytest.raises(ValueError, match="widths are trained only"):
         Config(**asked, over="layers", widths=[1])
+
+
+def test_a_classifier_over_several_widths_is_refused(tmp_path):
+    rows = [{"premise": "a", "hypothesis": "b", "label": label} for label in "xyz"]
+    asked = {**matryoshka_widths(tmp_path), "data": write_table(tmp_path, "classed", rows)}
+    with pytest.raises(ValueError, match="takes vectors of one width only"):
+        run(Config(**asked, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -85,3 +85,17 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path):
             Config(parallel=[table], target="xx", out=tmp_path / "out"),
             limit=None,
         )
+
+
+def test_folders_name_the_languages_where_files_do_not(tmp_path):
+    tables = [write_table(tmp_path / name, "test", [{"source": "a", "target": "b"}]) for name in ("de", "fr")]
+    config = Config(parallel=tables, out=tmp_path / "out")
+    assert [one.name for one in read_translations(tables, config, limit=None)] == ["de test", "fr test"]
+    with pytest.raises(ValueError, match="cannot be told apart: de test, de test"):
+        read_translations(tables[:1] * 2, config, limit=None)
+
+
+def test_a_table_without_any_translation_is_refused(tmp_path):
+    table = write_table(tmp_path, "data", [{"en": "Rain", "de": ""}])
+    with pytest.raises(ValueError, match=r"No row of .* has both 'en' and 'de'"):
+        read_translations([table], Config(parallel=[table], out=tmp_path / "out"), limit=None)

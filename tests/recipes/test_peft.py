@@ -41,3 +41,8 @@ def test_a_missing_package_is_told_with_the_way_to_install_it(tmp_path, monkeypa
     ):
         run(Config(**asked, out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dropout_that_leaves_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"dropout=1\.0 leaves nothing"):
+        Config(**{**smallest(tmp_path), "dropout": 1.0}, out=tmp_path / "out")

@@ -49,3 +49,12 @@ def test_an_order_may_be_given(tmp_path):
         order=lambda row: row["number"],
     )
     assert [row["number"] for row in read_lines(tmp_path / "rows.jsonl")] == [1, 2, 3]
+
+
+def test_a_file_that_is_there_is_whole(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"of": "a"}\n', encoding="utf-8")
+    # Left by a process that was killed while it removed its shards.
+    (tmp_path / "rows-000000000.jsonl").write_text('{"of": "a"}\n', encoding="utf-8")
+    write_in_shards(path, ["a"], 1, lambda shard, start: pytest.fail("made again"), quiet=True)
+    assert list(tmp_path.iterdir()) == [path]

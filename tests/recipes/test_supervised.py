@@ -105,3 +105,17 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path):
         lesson(tmp_path, [{"text": "alone"}])
     with pytest.raises(ValueError, match="There is no loss 'cosines'"):
         lesson(tmp_path, CASES["pairs"][0], loss="cosines")
+
+
+@pytest.mark.parametrize("labels", [(0, 1), (0.0, 1.0), ("1.0", "0.0"), (True, False)])
+def test_zeros_and_ones_are_judgements_however_they_are_written(tmp_path, labels):
+    found = lesson(tmp_path, [{"one": "a", "other": "b", "label": label} for label in labels])
+    assert found.kind == "judged pairs"
+    assert found.columns["label"] == [int(float(label)) for label in labels]
+
+
+def test_rows_without_a_label_are_left_out(tmp_path):
+    rows = [{"text": "a", "label": "x"}, {"text": "b", "label": ""}, {"text": "c", "label": None}]
+    assert lesson(tmp_path, rows).columns["text"] == ["a"]
+    with pytest.raises(ValueError, match=r"No row of .* each of 'text', 'label'"):
+        lesson(tmp_path, rows[1:])

@@ -43,6 +43,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "recipes": ("cross_encoder", "sparse_encoder", "multi_vector_encoder", "datasets"),
     "datasets": ("sentence_transformer", "readers"),
     "readers": ("inputs",),
+    "on_ray": ("sentence_transformer", "cross_encoder"),
     "serve": ("recipes",),
     "cli": ("serve",),
     # A table of names, which are resolved when they are used.

@@ -62,10 +62,11 @@ def function_of(module: ModuleType) -> Callable[..., None]:
             with plain_errors(debug=debug):
                 report = module.run(module.Config(**values))
         except KeyboardInterrupt:
-            terminal().print(f"Stopped. The same command goes on from what is in {values['out']}.")
+            same = "The same command without --overwrite" if values["overwrite"] else "The same command"
+            terminal().print(f"Stopped. {same} goes on from what is in {values['out']}.", markup=False)
             raise SystemExit(INTERRUPTED) from None
         print(report.table())
-        terminal().print(f"Everything is in {report.folder}")
+        terminal().print(f"Everything is in {report.folder}", markup=False)
 
     run.__signature__ = signature_of(module.Config)  # type: ignore[attr-defined]
     return run
@@ -102,7 +103,7 @@ def signature_of(config: type) -> inspect.Signature:
 
 
 def shown_option(name: str, kind: Any, metadata: Any) -> Any:
-    """How a field is written on the command line: a truth by its name alone, where it starts as false."""
+    """How a field is written on the command line; a truth by its name alone, or by its name behind "no"."""
     flag = "--" + name.replace("_", "-")
     names = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
     return typer.Option(*names, help=metadata["help"])

@@ -69,6 +69,14 @@ class Config(TableConfig):
         super().__post_init__()
         if self.scenario == "cross-domain" and self.pairs is None and self.texts is None:
             raise ValueError("Across domains there must be something to label. Pass pairs or texts of yours.")
+        if self.pairs is not None and self.texts is not None:
+            raise ValueError(
+                "Pairs that are given are labelled as they are, so texts would not be used. Pass one of them."
+            )
+        if self.cross_encoder_epochs <= 0:
+            raise ValueError(
+                f"cross_encoder_epochs={self.cross_encoder_epochs} trains nothing. Pass a positive number."
+            )
 
 
 def run(config: Config) -> Report:
@@ -79,6 +87,16 @@ def run(config: Config) -> Report:
     start = load(config.model, config)
     run.measure("start", lambda: judged(start, all_judges))
 
+    def sample(folder: Path) -> None:
+        pairs = some_of(candidates(config, gold, start), config.silver_limit, config.seed)
+        if not pairs:
+            raise ValueError(
+                "There are no pairs to label, but for those of the gold. Pass further texts, other pairs, or a larger "
+                "top_k."
+            )
+        write_lines(folder / PAIRS, [{"sentence1": one, "sentence2": other} for one, other in pairs])
+
+    pairs = run.step("pairs", sample) / PAIRS
     teacher = trained(
         run,
         lambda: cross_encoder_lesson(config, gold),
@@ -87,12 +105,6 @@ def run(config: Config) -> Report:
         kind="CrossEncoder",
     )
     run.measure("cross-encoder", lambda: {**cross_figures(teacher, all_judges), "gold pairs": len(gold)})
-
-    def sample(folder: Path) -> None:
-        pairs = some_of(candidates(config, gold, start), config.silver_limit, config.seed)
-        write_lines(folder / PAIRS, [{"sentence1": one, "sentence2": other} for one, other in pairs])
-
-    pairs = run.step("pairs", sample) / PAIRS
 
     def label(folder: Path) -> None:
         def scored(rows: Sequence[Mapping[str, Any]], place: int) -> list[dict[str, Any]]:
@@ -175,8 +187,11 @@ def candidates(config: Config, gold: Sequence[Mapping[str, Any]], start: Any) ->
     if config.pairs is not None:
         rows = read_rows(config.pairs)
         names = [name for name in rows[0] if name not in (SCORE, LABEL)]
-        one, other = text_columns(names, config.pairs)[:2]
-        return different([(row[one], row[other]) for row in rows], known)
+        columns = text_columns(names, config.pairs)[:2]
+        if len(columns) < 2:
+            raise ValueError(f"{config.pairs} has one column of texts, {columns[0]!r}, and so no pairs.")
+        one, other = columns
+        return different([(row[one], row[other]) for row in rows if row[one] and row[other]], known)
     texts = read_texts(config.texts, config.column) if config.texts is not None else []
     if config.scenario == "in-domain":
         texts = list(dict.fromkeys([text for pair in known for text in pair] + texts))

@@ -96,6 +96,8 @@ class OptimizedConfig(RecipeConfig):
         super().__post_init__()
         if self.epochs <= 0:
             raise ValueError(f"epochs={self.epochs} trains nothing. Pass a positive number.")
+        if self.warmup_ratio > 1:
+            raise ValueError(f"warmup_ratio={self.warmup_ratio} is no share of the steps. Pass 0 to 1.")
 
 
 @dataclass(kw_only=True)

@@ -54,13 +54,15 @@ class Config(UnlabelledConfig):
 
 def run(config: Config) -> Report:
     """Train on bare sentences: two copies of the model agree on a sentence, and on no other (CT)."""
-    run = Run("ct", config)
     all_judges = judges(config.dev, config.test)
+    texts = some_of(read_texts(config.texts, config.column), config.limit, config.seed)
+    if not config.in_batch_negatives:
+        check_enough(texts, config.negatives)
+    run = Run("ct", config)
     run.measure("start", lambda: judged(load(config.model, config), all_judges))
 
     def make() -> tuple[Any, Any, Any]:
         model = repooled(load(config.model, config), config.pooling)
-        texts = some_of(read_texts(config.texts, config.column), config.limit, config.seed)
         if config.in_batch_negatives:
             loss: Any = ContrastiveTensionLossInBatchNegatives(model, scale=config.scale)
             return model, {"text": texts}, loss
@@ -90,12 +92,7 @@ def pairs(texts: list[str], negatives: int, *, seed: int, number: int) -> Column
     Raises:
         ValueError: If there are too few texts.
     """
-    needed = 2 * negatives + 1
-    if len(texts) < needed:
-        raise ValueError(
-            f"{len(texts)} texts are too few: a text with itself and {negatives} pairs of two others need {needed}. "
-            "Pass more texts, or fewer negatives."
-        )
+    needed = check_enough(texts, negatives)
     order = iter(np.random.default_rng((seed, number)).permutation(len(texts)).tolist())
     rows: list[tuple[str, str, int]] = []
     for _ in range(len(texts) // needed):
@@ -104,3 +101,18 @@ def pairs(texts: list[str], negatives: int, *, seed: int, number: int) -> Column
         rows += [(texts[next(order)], texts[next(order)], 0) for _ in range(negatives)]
     firsts, seconds, labels = map(list, zip(*rows, strict=True))
     return {"first": firsts, "second": seconds, "label": labels}
+
+
+def check_enough(texts: list[str], negatives: int) -> int:
+    """How many texts it takes for a text with itself and so many pairs of two others.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    needed = 2 * negatives + 1
+    if len(texts) < needed:
+        raise ValueError(
+            f"{len(texts)} texts are too few: a text with itself and {negatives} pairs of two others need {needed}. "
+            "Pass more texts, or fewer negatives."
+        )
+    return needed

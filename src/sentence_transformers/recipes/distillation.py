@@ -1,8 +1,8 @@
 """Distillation: a smaller student learns to give the embeddings of its teacher.
 
 Knowledge distillation (Hinton, Vinyals, Dean 2015, https://arxiv.org/abs/1503.02531) with embeddings in place of
-classes, as in Reimers and Gurevych (2020, https://arxiv.org/abs/2004.09813), in one language. The students there are
-stand in `students.py`.
+classes, as in Reimers and Gurevych (2020, https://arxiv.org/abs/2004.09813), in one language. What students there
+are stands in `students.py`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Config(TaughtConfig):
     keep_layers: list[int] = option([], help="Or some layers of the teacher, by their numbers from 0.")
     new_layers: int | None = option(None, help="Or so many new layers over the teacher's words.", least=1)
     new_width: int | None = option(
-        None, help="Or new layers so wide; as many as the teacher's, or new_layers."
+        None, help="Or new layers so wide; as many as the teacher's, or new_layers.", least=1
     )
     match: Literal["dense", "pca"] = option(
         "dense",
@@ -71,8 +71,8 @@ def run(config: Config) -> Report:
     run = Run("distillation", config)
     all_judges = judges(config.dev, config.test)
     targets = taught_vectors(run, config)
-    if config.match == "pca":
-        width = untaught.get_sentence_embedding_dimension()
+    width = untaught.get_sentence_embedding_dimension()
+    if config.match == "pca" and width != teacher.get_sentence_embedding_dimension():
 
         def project(folder: Path, vectors: Path = targets) -> None:
             shorter = projected(np.load(vectors), width, length_one=has_length_one(teacher))

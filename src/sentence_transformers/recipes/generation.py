@@ -59,7 +59,7 @@ class GeneratedConfig(TrainedConfig):
         help="Keep a query only if the model finds its passage among so many; all queries without.",
         least=1,
     )
-    limit: int | None = option(None, help="Use only so many passages, drawn at random.", least=1)
+    limit: int | None = option(None, help="Take queries of only so many passages, drawn at random.", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,10 +84,20 @@ class Written:
 
 
 def read_corpus(config: GeneratedConfig) -> dict[str, str]:
-    """The passages by their ids; those of a plain list are numbered."""
+    """The passages by their ids; those of a plain list are numbered.
+
+    Raises:
+        ValueError: If a table of queries names documents that are not in the corpus.
+    """
     if config.corpus.is_dir():
-        return {name: text for name, text in read_documents(config.corpus).items() if text}
-    return {str(number): text for number, text in enumerate(read_texts(config.corpus, config.column))}
+        documents = {name: text for name, text in read_documents(config.corpus).items() if text}
+    else:
+        documents = {
+            str(number): text for number, text in enumerate(read_texts(config.corpus, config.column))
+        }
+    if config.queries is not None:
+        read_queries(config.queries, documents)  # refused here if they belong to another corpus
+    return documents
 
 
 def queries_of(run: Run, config: GeneratedConfig, documents: Mapping[str, str]) -> list[Written]:
@@ -102,7 +112,10 @@ def queries_of(run: Run, config: GeneratedConfig, documents: Mapping[str, str]) 
 
     def work(folder: Path) -> None:
         if config.queries is not None:
-            write_lines(folder / WRITTEN, read_queries(config.queries, documents))
+            rows = read_queries(config.queries, documents)
+            asked = list(dict.fromkeys(row["doc_id"] for row in rows))
+            passages = set(some_of(asked, config.limit, config.seed))
+            write_lines(folder / WRITTEN, [row for row in rows if row["doc_id"] in passages])
         elif not (folder / WRITTEN).is_file():
             write_queries(folder / WRITTEN, config, documents)
         found = [Written(row["query"], row["doc_id"]) for row in read_lines(folder / WRITTEN)]

@@ -25,10 +25,10 @@ class Config(GeneratedConfig):
 
 def run(config: Config) -> Report:
     """Adapt to a corpus without labels: write queries for its passages, and train on both (GenQ)."""
-    run = Run("genq", config)
     all_judges = judges(config.dev, config.test)
-    run.measure("start", lambda: judged(load(config.model, config), all_judges))
     documents = read_corpus(config)
+    run = Run("genq", config)
+    run.measure("start", lambda: judged(load(config.model, config), all_judges))
     queries = queries_of(run, config, documents)
 
     def make() -> tuple[Any, Any, Any]:

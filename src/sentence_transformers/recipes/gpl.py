@@ -55,8 +55,12 @@ class Config(GeneratedConfig):
         None,
         help="What the model's cosine is multiplied with to be compared with the cross-encoder's scores; "
         "without, such that the margins of both spread alike.",
-        least=0,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale is not None and self.scale <= 0:
+            raise ValueError(f"scale={self.scale} would teach nothing. Pass a positive number, or none.")
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,10 @@ class Labelled:
 
 def run(config: Config) -> Report:
     """Adapt to a corpus without labels: write queries, mine negatives, label by a cross-encoder (GPL)."""
-    run = Run("gpl", config)
     all_judges = judges(config.dev, config.test)
-    run.measure("start", lambda: judged(load(config.model, config), all_judges))
     documents = read_corpus(config)
+    run = Run("gpl", config)
+    run.measure("start", lambda: judged(load(config.model, config), all_judges))
     queries = queries_of(run, config, documents)
     mined = run.step("negatives", lambda place: mine(place, queries, documents, config), goes_on=True)
     margins = run.step("margins", lambda place: label(place, mined, documents, config), goes_on=True)

@@ -24,6 +24,13 @@ from sentence_transformers.recipes.training import load, trained
 from sentence_transformers.storage.folder import read_json, write_json
 
 SETTINGS = "settings.json"
+SEARCHED: Mapping[str, str] = {
+    "learning_rate": "learning_rates",
+    "warmup_ratio": "warmup_ratios",
+    "batch_size": "batch_sizes",
+}
+"""What one training is told, and the field that says here what to choose it from."""
+
 DRAWN_FIRST = 4
 """Trials with settings drawn at random, before earlier figures guide the choice."""
 
@@ -64,6 +71,7 @@ class Config(SupervisedConfig):
 def run(config: Config) -> Report:
     """Search for the learning rate, batch size, warm-up and loss that are best on dev (optuna)."""
     need("optuna", to="search for hyperparameters", extra="tune")
+    refuse_single_values(config)
     losses: list[str | None] = [*config.losses] or [config.loss]
     lessons = {name: lesson_of(dataclasses.replace(config, loss=name)) for name in losses}
     all_judges = judges(config.dev, config.test)
@@ -105,6 +113,20 @@ def run(config: Config) -> Report:
         f"best: trial {number}", lambda: {**judged(model, all_judges), **written(tried[number - 1][0])}
     )
     return run.finish(model)
+
+
+def refuse_single_values(config: Config) -> None:
+    """Refuse what trials would not use, because it is searched for.
+
+    Raises:
+        ValueError: If such a field is not as it is by itself.
+    """
+    for one in dataclasses.fields(config):
+        if one.name in SEARCHED and getattr(config, one.name) != one.default:
+            value, plural = getattr(config, one.name), SEARCHED[one.name]
+            raise ValueError(
+                f"{one.name}={value} would not be used: it is searched for. Pass {plural}, with one value to fix it."
+            )
 
 
 def next_settings(

@@ -3,11 +3,13 @@
 A table (.tsv, .csv, .jsonl, .parquet, also with .gz) with `sentence1`, `sentence2` and `score` is judged by
 Spearman's correlation of the cosine; one with two texts and a `label`, which is 1 where they belong together and
 else 0, by the average precision of the cosine. A folder is a retrieval set: `corpus`, `queries` and `qrels`, each
-.jsonl or .tsv, perhaps with the split in the name and .gz behind it; it is judged by nDCG@10.
+.jsonl or .tsv, perhaps with the split in the name and .gz behind it; it is judged by nDCG@10, with the
+model's own similarity.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,10 @@ class Judge:
     Args:
         path: A table or a folder, as above.
         name: What the evaluator is called: "dev", or "test".
+        of: What it is judged on, in the figure's name; the folder's name if none is given.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, *, of: str | None = None) -> None:
         from sentence_transformers.evaluation.binary_classification import BinaryClassificationEvaluator
         from sentence_transformers.evaluation.embedding_similarity import EmbeddingSimilarityEvaluator
         from sentence_transformers.evaluation.information_retrieval import InformationRetrievalEvaluator
@@ -37,11 +40,12 @@ class Judge:
             self.evaluator = InformationRetrievalEvaluator(
                 found.queries, found.documents, found.relevant, name=name, write_csv=False
             )
-            self.metric, self.label = f"{name}_cosine_ndcg@10", f"{path.name} {name} nDCG@10"
+            self._metric = f"{name}_{{similarity}}_ndcg@10"
+            self.label = f"{of or path.absolute().name} {name} nDCG@10"
             return
         rows = read_rows(path)
         # The file of a test set is often called test.tsv, and its folder says of what.
-        of = f"{path.parent.name} {name}"
+        of = f"{of or path.absolute().parent.name} {name}"
         if LABEL in rows[0] and "score" not in rows[0] and len(rows[0]) == 3:
             one, other = (column for column in rows[0] if column != LABEL)
             self.evaluator = BinaryClassificationEvaluator(
@@ -52,7 +56,7 @@ class Judge:
                 name=name,
                 write_csv=False,
             )
-            self.metric, self.label = f"{name}_cosine_ap", f"{of} AP"
+            self._metric, self.label = f"{name}_cosine_ap", f"{of} AP"
         else:
             rows = read_rows(path, SCORED)
             self.evaluator = EmbeddingSimilarityEvaluator(
@@ -63,16 +67,40 @@ class Judge:
                 name=name,
                 write_csv=False,
             )
-            self.metric, self.label = f"{name}_spearman_cosine", f"{of} Spearman"
+            self._metric, self.label = f"{name}_spearman_cosine", f"{of} Spearman"
+
+    def metric(self, model: Any) -> str:
+        """What the figure is called among those of the evaluator, for a model."""
+        return self._metric.format(similarity=model.similarity_fn_name)
 
     def __call__(self, model: Any) -> float:
         """The figure, in per cent."""
-        return round(100 * float(self.evaluator(model)[self.metric]), 2)
+        return round(100 * float(self.evaluator(model)[self.metric(model)]), 2)
 
 
 def judges(dev: Path | None, test: Sequence[Path]) -> list[Judge]:
-    """The judges of a config: the one of dev first, if there is one."""
-    return [*([Judge(dev, "dev")] if dev is not None else []), *(Judge(path, "test") for path in test)]
+    """The judges of a config: the one of dev first, if there is one.
+
+    Two of the same folder are told apart by the names of their files.
+
+    Raises:
+        ValueError: If two test sets cannot be told apart.
+    """
+    found = [Judge(path, "test") for path in test]
+    labels = Counter(judge.label for judge in found)
+    for place, path in enumerate(test):
+        if labels[found[place].label] > 1:
+            found[place] = Judge(
+                path, "test", of=f"{path.absolute().parent.name} {path.name.partition('.')[0]}"
+            )
+    labels = Counter(judge.label for judge in found)
+    for judge, path in zip(found, test, strict=True):
+        if labels[judge.label] > 1:
+            raise ValueError(
+                f"{path} and another test set are both called {judge.label!r} in the table. Pass each once, and keep "
+                "them in folders of different names."
+            )
+    return [*([Judge(dev, "dev")] if dev is not None else []), *found]
 
 
 def judged(model: Any, by: Sequence[Judge]) -> dict[str, float]:

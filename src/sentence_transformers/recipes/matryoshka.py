@@ -57,6 +57,11 @@ def run(config: Config) -> Report:
     widths = chosen_widths(config, start.get_sentence_embedding_dimension())
     depths = chosen_depths(config, start)
     lesson = lesson_of(config)
+    if lesson.loss_name == "softmax" and config.over != "layers":
+        raise ValueError(
+            "The loss 'softmax' takes vectors of one width only, and cannot be trained over several. Pass "
+            "over='layers', or a table with scores, pairs or triplets."
+        )
     all_judges = judges(config.dev, config.test)
     run = Run("matryoshka", config)
     measure_cut(run, "start", start, widths, depths, all_judges)

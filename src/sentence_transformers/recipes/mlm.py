@@ -61,7 +61,6 @@ class Config(UnlabelledConfig):
 
 def run(config: Config) -> Report:
     """Pre-train further on bare texts: mask tokens, and guess them from the others (MLM)."""
-    run = Run("mlm", config)
     all_judges = judges(config.dev, config.test)
     texts = some_of(read_texts(config.texts, config.column), config.limit, config.seed)
     if len(texts) < 2:
@@ -69,6 +68,7 @@ def run(config: Config) -> Report:
     order = np.random.default_rng(config.seed).permutation(len(texts)).tolist()
     held = -(-len(texts) // HELD_OUT)
     kept_back, taught = ([texts[place] for place in part] for part in (order[:held], order[held:]))
+    run = Run("mlm", config)
 
     def guessing(model: Any) -> GuessingLoss:
         return GuessingLoss(model, ratio=config.mask_ratio, seed=config.seed, texts=taught)

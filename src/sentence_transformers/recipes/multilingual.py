@@ -165,7 +165,7 @@ def read_translations(paths: Sequence[Path], config: Config, *, limit: int | Non
     """Each table of translations, with a name for its languages.
 
     Raises:
-        ValueError: If a table lacks a column, or has no second one.
+        ValueError: If a table lacks a column, or has no second one, or tables cannot be told apart.
     """
     found = []
     for path in paths:
@@ -177,6 +177,8 @@ def read_translations(paths: Sequence[Path], config: Config, *, limit: int | Non
                 f"{path} needs two columns, sentences and their translations. It has only {source!r}."
             )
         chosen = [row for row in rows if row[source] and row[target]]
+        if not chosen:
+            raise ValueError(f"No row of {path} has both {source!r} and {target!r}.")
         chosen = some_of(chosen, limit, config.seed)
         sources, targets = [row[source] for row in chosen], [row[target] for row in chosen]
         found.append(Translations(f"{source}-{target}", sources, targets))
@@ -184,6 +186,13 @@ def read_translations(paths: Sequence[Path], config: Config, *, limit: int | Non
         return found
     # Columns are called the same in every file, so that the files' names have to tell the languages.
     names = [path.name.partition(".")[0] for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{path.absolute().parent.name} {name}" for path, name in zip(paths, names, strict=True)]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"Tables of translations cannot be told apart: {', '.join(names)}. Pass each once, and give their columns, "
+            "files or folders different names."
+        )
     return [Translations(name, one.sources, one.targets) for name, one in zip(names, found, strict=True)]
 
 

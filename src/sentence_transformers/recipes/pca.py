@@ -25,6 +25,7 @@ from sentence_transformers.recipes.judging import judged, judges
 from sentence_transformers.recipes.principal import Components, principal_components
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.students import has_length_one
 from sentence_transformers.recipes.teaching import VECTORS, texts_of_files
 from sentence_transformers.recipes.training import load
 
@@ -131,8 +132,8 @@ def shortened(
         init_weight=torch.from_numpy(directions.astype(np.float32)),
         init_bias=torch.from_numpy((-directions @ components.mean).astype(np.float32)) if centre else None,
     )
-    has_length_one = isinstance(list(model)[-1], Normalize)
+    is_of_length_one = has_length_one(model)
     model.append(dense.to(model.device))
-    if has_length_one:
+    if is_of_length_one:
         model.append(Normalize())
     return model

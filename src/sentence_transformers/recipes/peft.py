@@ -34,6 +34,11 @@ class Config(SupervisedConfig):
         None, help="Train all weights as well, with this learning rate, to compare.", least=0
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dropout >= 1:
+            raise ValueError(f"dropout={self.dropout} leaves nothing to read. Pass less than 1, such as 0.1.")
+
 
 def run(config: Config) -> Report:
     """Train a LoRA adapter instead of the model's weights (PEFT)."""

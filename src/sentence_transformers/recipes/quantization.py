@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sentence_transformers.recipes.config import RecipeConfig, option
+from sentence_transformers.recipes.extras import need
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
 from sentence_transformers.recipes.speeds import measured_speeds, megabytes
@@ -79,8 +80,11 @@ class Config(RecipeConfig):
 
 def run(config: Config) -> Report:
     """Store embeddings, and weights if asked, in fewer bytes, and find out what of retrieval is kept."""
-    run = Run("quantization", config)
+    if config.weights != "none":
+        for package in ("onnx", "onnxruntime"):
+            need(package, to="make weights int8", extra="onnx")
     data = read_retrieval_set(config.data, config.split)
+    run = Run("quantization", config)
     model = load(config.model, config)
 
     def embed(folder: Path) -> None:
@@ -108,7 +112,7 @@ def run(config: Config) -> Report:
 
 def compared(run: Run, config: Config, found: dict[str, Any]) -> dict[str, Any]:
     """Figures with the share of the start's nDCG@10 that is kept."""
-    label = f"{config.data.name} nDCG@10"
+    label = f"{config.data.absolute().name} nDCG@10"
     ndcg = found.pop("nDCG@10")
     whole = run.rows["start"][label] if "start" in run.rows else ndcg
     return {label: ndcg, "% of start": round(100 * ndcg / whole, 2) if whole else 100.0, **found}

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sentence_transformers.recipes.config import OptimizedConfig, option
+from sentence_transformers.recipes.generation import meaning
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import MODEL, Run
 from sentence_transformers.recipes.tables import read_rows, some_of
@@ -74,7 +75,6 @@ class Pair:
 
 def run(config: Config) -> Report:
     """Train a model that reads a passage and writes the queries it answers, for genq and gpl."""
-    run = Run("query-generator", config)
     rows = read_pairs(config)
     held_out = some_of(rows, config.held_out, config.seed)
     known = {pair.query for pair in held_out}
@@ -82,6 +82,7 @@ def run(config: Config) -> Report:
     if not training:
         raise ValueError(f"held_out={config.held_out} of {len(rows)} pairs leaves none to train on.")
 
+    run = Run("query-generator", config)
     run.measure("start", lambda: judged(new_writer(config), held_out, config))
     folder = run.step("training", lambda place: train(place, training, config), goes_on=True)
 
@@ -255,10 +256,7 @@ def shared_words(samples: Path) -> float:
 
 def f1_of_words(one: str, other: str) -> float:
     """Harmonic mean of the shares of words that two texts have in common, whatever their case."""
-    words = [
-        Counter("".join(letter if letter.isalnum() else " " for letter in text.lower()).split())
-        for text in (one, other)
-    ]
+    words = [Counter(meaning(text).split()) for text in (one, other)]
     common = sum((words[0] & words[1]).values())
     return 2 * common / max(1, sum(words[0].values()) + sum(words[1].values()))
 

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 METRICS, TABLE, CURVES = "metrics.json", "report.md", "curves.png"
 NAMED = ("torch", "transformers", "sentence-transformers")
+MOST_NAMED = 10
+"""Curves up to which each is named in the picture."""
 
 
 @dataclass(frozen=True)
@@ -87,25 +89,27 @@ def shown(value: Any) -> str:
 
 def draw(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Draw the curves of all trainings, one picture for the losses and one for each figure of dev."""
-    series = {
-        (training, name): points
-        for training, entries in curves.items()
-        for name in dict.fromkeys(name for entry in entries for name in entry if drawable(name))
-        if (points := [(entry["step"], entry[name]) for entry in entries if name in entry])
-    }
-    if not series:
+    figures = [entry for entries in curves.values() for entry in entries]
+    names = list(dict.fromkeys(name for entry in figures for name in entry if drawable(name)))
+    if not names:
         return
     try:
         from matplotlib.figure import Figure
     except ImportError:
         logger.info("No curves are drawn without matplotlib: pip install 'sentence-transformers[demo]'")
         return
-    figure = Figure(figsize=(6, 2.6 * len(series)), layout="constrained")
-    all_axes = figure.subplots(len(series), squeeze=False)[:, 0]
-    for axes, ((training, name), points) in zip(all_axes, series.items(), strict=True):
-        axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 20 else None)
-        axes.set(xlabel="step", ylabel=name, title=training)
+    figure = Figure(figsize=(7, 3 * len(names)), layout="constrained")
+    all_axes = figure.subplots(len(names), squeeze=False)[:, 0]
+    for axes, name in zip(all_axes, names, strict=True):
+        for training, entries in curves.items():
+            points = [(entry["step"], entry[name]) for entry in entries if name in entry]
+            if points:
+                marker = "o" if len(points) < 20 else None
+                axes.plot(*zip(*points, strict=True), marker=marker, markersize=3, label=training)
+        axes.set(xlabel="step", ylabel=name)
         axes.grid(alpha=0.3)
+        if len(curves) <= MOST_NAMED:
+            axes.legend(fontsize="small")
     with replacing(path) as other:
         figure.savefig(other, format="png", dpi=110)
 

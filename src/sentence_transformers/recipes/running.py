@@ -38,7 +38,8 @@ class Run:
         config: What it is asked to do.
 
     Raises:
-        ValueError: If the folder holds a run of something else; nothing in it is touched then.
+        ValueError: If the folder holds a run of something else; nothing in it is touched then. A run that came to
+            nothing, because it was refused what it asked for, is none.
     """
 
     def __init__(self, recipe: str, config: RecipeConfig) -> None:
@@ -51,9 +52,10 @@ class Run:
         record = self.folder / RECORD
         if record.is_file():
             found = read_json(record)
-            refuse_another(found, recipe, self.settings, self.folder)
-            self.rows, self.seconds = found["rows"], found["seconds"]
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            if found["rows"] or (self.folder / STEPS).is_dir():
+                refuse_another(found, recipe, self.settings, self.folder)
+                self.rows, self.seconds = found["rows"], found["seconds"]
+        elif holds_something(self.folder):
             raise ValueError(
                 f"{self.folder} holds files, but no run of a recipe. Choose an empty or new folder for out."
             )
@@ -150,8 +152,19 @@ def remove_run(folder: Path) -> None:
     Raises:
         ValueError: If the folder holds something else.
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not holds_something(folder):
         return
     if not (folder / RECORD).is_file():
         raise ValueError(f"{folder} holds files, but no run of a recipe; it is not overwritten.")
-    shutil.rmtree(folder)
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != RECORD:
+            path.unlink()
+    # Last, so that a folder of which only a part was removed is still known as a run.
+    (folder / RECORD).unlink()
+
+
+def holds_something(folder: Path) -> bool:
+    """Whether there is a folder with anything in it, but for a record that a killed process never finished."""
+    return folder.is_dir() and any(path.name != RECORD + ".tmp" for path in folder.iterdir())

@@ -29,7 +29,7 @@ def write_in_shards(
     """Write the rows that are made of many items into a file of JSON lines.
 
     Args:
-        path: The file. Its shards stand beside it until it is whole.
+        path: The file; if it is there, it is whole, and nothing is done. Its shards stand beside it until then.
         items: What rows are made of.
         size: Items in a shard.
         work: Makes the rows of a shard, given its items and the number of the first.
@@ -39,6 +39,10 @@ def write_in_shards(
     """
     from tqdm.auto import tqdm
 
+    if path.is_file():  # whole; a process may have been killed before it removed the shards
+        for shard in path.parent.glob(f"{path.stem}-*{path.suffix}"):
+            shard.unlink()
+        return
     rows: list[dict[str, Any]] = []
     shards = []
     with tqdm(total=len(items), disable=quiet, desc=name) as progress:

@@ -49,16 +49,25 @@ class Config(UnlabelledConfig):
 
 def run(config: Config) -> Report:
     """Train on bare sentences: pair each with itself under dropout, against the others of the batch (SimCSE)."""
-    run = Run("simcse", config)
     all_judges = judges(config.dev, config.test)
-    run.measure("start", lambda: judged(load(config.model, config), all_judges))
+    texts = some_of(read_texts(config.texts, config.column), config.limit, config.seed)
+    run = Run("simcse", config)
 
-    def make() -> tuple[Any, Any, Any]:
+    def begin() -> Any:
         model = repooled(load(config.model, config), config.pooling)
         if config.dropout is not None:
             set_dropout(model, config.dropout)
-        texts = some_of(read_texts(config.texts, config.column), config.limit, config.seed)
         check_dropout(model, texts[0])
+        return model
+
+    def start() -> dict[str, float]:
+        begin()  # refused here, before anything is measured
+        return judged(load(config.model, config), all_judges)
+
+    run.measure("start", start)
+
+    def make() -> tuple[Any, Any, Any]:
+        model = begin()
         data = {"text": texts, "again": texts}
         return model, data, MultipleNegativesRankingLoss(model, scale=config.scale)
 

@@ -175,18 +175,26 @@ def lesson_of(config: SupervisedConfig) -> Lesson:
 
 
 def examples_of(config: TableConfig) -> Examples:
-    """What a config's table holds: `limit` of its rows, those that have all texts.
+    """What a config's table holds: `limit` of its rows, of those that have all texts and the label.
 
     Raises:
-        ValueError: If its columns make no sense.
+        ValueError: If its columns make no sense, or no row has them all.
     """
     rows = read_rows(config.data, [*config.columns, *([config.label] if config.label else [])])
     names = list(rows[0])
     label = config.label or next((name for name in (SCORE, LABEL) if name in names), None)
-    texts = config.columns or text_columns([name for name in names if name != label], config.data)
+    texts = config.columns or text_columns(
+        [name for name in names if name not in (label, SCORE, LABEL)], config.data
+    )
     if label in texts:
         raise ValueError(f"The column {label!r} cannot be a text and the label. Pass others as columns.")
-    rows = some_of([row for row in rows if all(row[name] for name in texts)], config.limit, config.seed)
+    whole = [row for row in rows if all(row[name] for name in texts)]
+    if label is not None:
+        whole = [row for row in whole if row[label] not in (None, "")]
+    if not whole:
+        wanted = [*texts, *([label] if label is not None else [])]
+        raise ValueError(f"No row of {config.data} has something in each of {', '.join(map(repr, wanted))}.")
+    rows = some_of(whole, config.limit, config.seed)
     columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in texts}
     values = [row[label] for row in rows] if label is not None else []
     scored = label == SCORE or (bool(values) and are_fractions(values))
@@ -225,7 +233,7 @@ def kind_of(texts: int, values: Sequence[Any], *, is_score: bool, path: Path) ->
     if values and texts == 2:
         if is_score:
             return "scored pairs"
-        return "judged pairs" if {str(value) for value in values} <= {"0", "1"} else "classed pairs"
+        return "judged pairs" if set(map(label_name, values)) <= {"0", "1"} else "classed pairs"
     raise ValueError(
         f"{path} has {texts} column{'s' * (texts != 1)} of texts and {'a' if values else 'no'} score or label. "
         "There can be two texts with or without one, one text with a label, or three texts and more without."
@@ -248,8 +256,13 @@ def between_0_and_1(scores: list[float]) -> list[float]:
 
 def numbered(labels: Sequence[Any]) -> list[int]:
     """Labels as numbers: 0 and 1 as they are, others in the order of their names."""
-    names = sorted({str(label) for label in labels})
-    if set(names) <= {"0", "1"}:
-        return [int(label) for label in labels]
-    numbers = {name: number for number, name in enumerate(names)}
-    return [numbers[str(label)] for label in labels]
+    found = [label_name(label) for label in labels]
+    if set(found) <= {"0", "1"}:
+        return [int(name) for name in found]
+    numbers = {name: number for number, name in enumerate(sorted(set(found)))}
+    return [numbers[name] for name in found]
+
+
+def label_name(label: Any) -> str:
+    """A label as text; a truth and a whole number with a point are the number."""
+    return str(int(label) if isinstance(label, bool) else label).removesuffix(".0")

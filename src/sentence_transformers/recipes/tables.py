@@ -92,9 +92,10 @@ def read_retrieval_set(folder: Path, split: str = "test") -> RetrievalSet:
     be called as in BEIR (`query-id`, `corpus-id`). Queries without a relevant document are left out.
 
     Raises:
-        ValueError: If a file is missing.
+        ValueError: If a file or a column is missing, or no query has a relevant document.
     """
-    judgements = read_rows(file_of(folder, "qrels", split))
+    path = file_of(folder, "qrels", split)
+    judgements = read_rows(path, ("score",))
     query_name, document_name = list(judgements[0])[:2]
     relevant: dict[str, set[str]] = {}
     for row in judgements:
@@ -103,9 +104,13 @@ def read_retrieval_set(folder: Path, split: str = "test") -> RetrievalSet:
     queries = {
         str(row["_id"]): row["text"] for row in read_rows(file_of(folder, "queries", split), ("_id", "text"))
     }
-    return RetrievalSet(
-        read_documents(folder), {name: queries[name] for name in relevant if name in queries}, relevant
-    )
+    answered = {name: queries[name] for name in relevant if name in queries}
+    if not answered:
+        raise ValueError(
+            f"{path} judges no document relevant for any of the queries. Its first column must hold their ids, its "
+            f"second one those of documents, and score numbers above 0; the first row is {judgements[0]}."
+        )
+    return RetrievalSet(read_documents(folder), answered, relevant)
 
 
 def read_documents(folder: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ The trainer is that of the kind of model; nothing here knows a method.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -95,7 +96,7 @@ def trained(
             "save_steps": config.save_steps,
             "save_total_limit": 1,
             "load_best_model_at_end": best,
-            "metric_for_best_model": f"eval_{judge.metric}" if judge is not None and best else None,
+            "metric_for_best_model": f"eval_{judge.metric(model)}" if judge is not None and best else None,
             "greater_is_better": True if best else None,
             "logging_steps": 1 / LOGS,
             "seed": config.seed,
@@ -116,11 +117,18 @@ def trained(
             # Without a progress bar, transformers prints what it logs instead.
             trainer.remove_callback(transformers.PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
-        write_json(folder / CURVE, curve(trainer.state.log_history, judge))
+        entries = curve(trainer.state.log_history, judge.metric(model) if judge is not None else None)
+        end = {"step": trainer.state.global_step, "epoch": round(trainer.state.epoch or 0.0, 4)}
+        is_judged = any("dev" in entry and entry["step"] == end["step"] for entry in entries)
+        if judge is not None and not best and not is_judged:
+            # An earlier process was killed while it judged the last epoch.
+            entries.append({**end, "dev": judge(model)})
+        write_json(folder / CURVE, entries)
         model.save_pretrained(str(folder / MODEL))
-        shutil.rmtree(checkpoints, ignore_errors=True)
 
     folder = run.step(name, work, goes_on=True)
+    # Only now: a process that was killed while it removed them would later go on from half a checkpoint.
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     _, _, model_class = classes_of(kind)
     return model_class(str(folder / MODEL), device=config.device)
 
@@ -151,20 +159,28 @@ def last_checkpoint(folder: Path) -> str | None:
     """The last checkpoint that was written to its end, or None; one that was not is removed."""
     numbered = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
     for path in sorted(numbered, key=lambda path: -int(path.name.rpartition("-")[2])):
-        # The trainer writes its state last.
-        if (path / "trainer_state.json").is_file():
+        if is_whole(path):
             return str(path)
         shutil.rmtree(path)
     return None
 
 
-def curve(log_history: list[dict[str, Any]], judge: Judge | None) -> list[dict[str, Any]]:
-    """What a trainer wrote down, as `step`, `epoch` and `loss` or `dev` (per cent)."""
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end: the trainer writes its state last."""
+    state = checkpoint / "trainer_state.json"
+    try:
+        return state.is_file() and bool(json.loads(state.read_text(encoding="utf-8")))
+    except ValueError:  # half of it
+        return False
+
+
+def curve(log_history: list[dict[str, Any]], figure: str | None) -> list[dict[str, Any]]:
+    """What a trainer wrote down, as `step`, `epoch` and `loss` or `dev`: the evaluator's figure, in per cent."""
     entries = []
     for entry in log_history:
         place = {"step": entry["step"], "epoch": round(entry["epoch"], 4)}
         if "loss" in entry:
             entries.append({**place, "loss": entry["loss"]})
-        elif judge is not None and f"eval_{judge.metric}" in entry:
-            entries.append({**place, "dev": round(100 * entry[f"eval_{judge.metric}"], 2)})
+        elif figure is not None and f"eval_{figure}" in entry:
+            entries.append({**place, "dev": round(100 * entry[f"eval_{figure}"], 2)})
     return entries

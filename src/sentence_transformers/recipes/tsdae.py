@@ -6,6 +6,7 @@ Sentence Embedding Learning", https://arxiv.org/abs/2104.06979. How a text is da
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,13 +54,20 @@ def run(config: Config) -> Report:
     """Train on bare sentences: delete words, and rebuild the sentence from its vector (TSDAE)."""
     if config.decoder is not None:
         check_decoder(config.decoder)
-    run = Run("tsdae", config)
     all_judges = judges(config.dev, config.test)
-    run.measure("start", lambda: judged(load(config.model, config), all_judges))
+    texts = some_of(read_texts(config.texts, config.column), config.limit, config.seed)
+    run = Run("tsdae", config)
+
+    def start() -> dict[str, float]:
+        model = load(config.model, config)
+        if config.tie_encoder_decoder:  # refused here, before anything is measured
+            decoder_config(copy.deepcopy(model[0].auto_model.config))
+        return judged(model, all_judges)
+
+    run.measure("start", start)
 
     def make() -> tuple[Any, Any, Any]:
         model = repooled(load(config.model, config), config.pooling)
-        texts = some_of(read_texts(config.texts, config.column), config.limit, config.seed)
         loss = DenoisingAutoEncoderLoss(model, config.decoder, tie_encoder_decoder=config.tie_encoder_decoder)
         return model, Passes(lambda number: damaged(texts, config, number)), loss
 
