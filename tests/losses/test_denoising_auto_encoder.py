@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -172,6 +173,11 @@ def test_names_are_needed_or_not_used(folders, model, caplog):
     with caplog.at_level(logging.WARNING):
         losses.DenoisingAutoEncoderLoss(model, folders["roberta"])
     assert "is not used" in caplog.text
+
+
+def test_the_card_names_no_folder_of_this_machine(folders, model):
+    loss = losses.DenoisingAutoEncoderLoss(model, str(folders["bert"]), tie_encoder_decoder=False)
+    assert loss.get_config_dict()["decoder_name_or_path"] == Path(folders["bert"]).name
 
 
 def test_the_embedding_makes_the_difference(model):

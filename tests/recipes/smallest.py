@@ -358,6 +358,11 @@ def pca(folder: Path) -> dict[str, Any]:
     }
 
 
+def adjusted_pca(folder: Path) -> dict[str, Any]:
+    pairs = write_scored_pairs(folder)
+    return {**pca(folder), "texts": [pairs], "columns": ["sentence1", "sentence2"], "adjust": 3}
+
+
 def quantization(folder: Path) -> dict[str, Any]:
     return {
         **COMMON,
@@ -375,6 +380,7 @@ SMALLEST: dict[str, Callable[[Path], dict[str, Any]]] = {
     "distillation": distillation,
     "distillation projected": distillation_projected,
     "pca": pca,
+    "pca adjusted": adjusted_pca,
     "quantization": quantization,
     "quantization weights": quantization_weights,
     "query-generator": query_generator,

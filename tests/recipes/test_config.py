@@ -17,6 +17,7 @@ from sentence_transformers.recipes.config import RecipeConfig, TrainedConfig, Un
         ({"keep_best": True}, "keep_best chooses by dev"),
         ({"dev": "nowhere.tsv"}, "dev: there is no file or folder 'nowhere.tsv'"),
         ({"test": ["nowhere.tsv"]}, "test: there is no file or folder"),
+        ({"test": "test.tsv"}, r"test='test.tsv' is no list. Pass \['test.tsv'\]"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(tmp_path, changes, message):

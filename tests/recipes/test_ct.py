@@ -87,3 +87,9 @@ def test_too_few_texts_are_refused_before_anything_is_written(data, tmp_path):
     with pytest.raises(ValueError, match="6 texts are too few"):
         run(Config(**{**ct(data), "out": tmp_path / "out", "limit": 6}))
     assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_optimizer_is_refused_before_anything_is_written(data, tmp_path):
+    with pytest.raises(ValueError, match=r"optimizer='rmsdrop' is not known.*rmsprop"):
+        run(Config(**{**ct(data), "out": tmp_path / "out", "optimizer": "rmsdrop"}))
+    assert not (tmp_path / "out").exists()

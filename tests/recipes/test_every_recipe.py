@@ -60,7 +60,10 @@ def test_a_recipe_leaves_a_report_and_a_model_that_loads(name, finished):
     if metrics["curves"]:
         assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     if (out / "model").is_dir():
-        assert (out / "model" / "README.md").is_file()
+        card = (out / "model" / "README.md").read_text(encoding="utf-8")
+        assert "| model |" in card
+        trained = [path.read_text(encoding="utf-8") for path in out.glob("steps/*/model/README.md")]
+        assert not trained or any(card.startswith(text.rstrip()) for text in trained)
 
 
 @pytest.mark.parametrize("name", SMALLEST)

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from recipes.smallest import pca as smallest_pca
-from recipes.smallest import sentences
+from recipes.smallest import sentences, write_scored_pairs
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.modules.dense import Dense
 from sentence_transformers.modules.normalize import Normalize
 from sentence_transformers.recipes import pca
 from sentence_transformers.recipes.principal import principal_components
+from sentence_transformers.recipes.tables import read_rows
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_whitened_wholly_every_direction_counts_alike(tmp_path):
 def test_vectors_of_length_one_stay_so(minilm_path, vectors):
     model = SentenceTransformer(str(minilm_path), device="cpu")
     components = principal_components(np.random.default_rng(1).normal(size=(400, 384)))
-    shorter = pca.shortened(model, components, 16)
+    shorter = pca.shortened(model, components.projection(16))
     assert isinstance(shorter[-1], Normalize)
     np.testing.assert_allclose(np.linalg.norm(shorter.encode(["one", "two"]), axis=1), 1, rtol=1e-5)
 
@@ -81,3 +82,30 @@ def test_vectors_of_length_one_stay_so(minilm_path, vectors):
 def test_more_numbers_than_the_model_gives_are_refused(tmp_path):
     with pytest.raises(ValueError, match="more than the 32 numbers"):
         pca.run(pca.Config(**{**smallest_pca(tmp_path), "width": [64], "out": tmp_path / "out"}))
+
+
+def test_an_adjusted_projection_keeps_the_cosines_of_pairs_better_than_the_components(tmp_path):
+    config = {**smallest_pca(tmp_path), "texts": [write_scored_pairs(tmp_path)]}
+    config |= {"columns": ["sentence1", "sentence2"], "width": [4]}
+    rows = read_rows(config["texts"][0])
+    texts = [row[name] for row in rows for name in ("sentence1", "sentence2")]
+
+    def cosines(model):
+        vectors = model.encode(texts, normalize_embeddings=True)
+        return (vectors[::2] * vectors[1::2]).sum(axis=1)
+
+    expected = cosines(SentenceTransformer(config["model"], device="cpu"))
+    errors = []
+    for adjust in (0, 200):
+        report = pca.run(pca.Config(**{**config, "adjust": adjust, "out": tmp_path / f"out {adjust}"}))
+        found = cosines(SentenceTransformer(str(report.model_path), device="cpu"))
+        errors.append(float(np.square(found - expected).mean()))
+    assert errors[1] < errors[0] / 2
+
+
+def test_an_adjustment_needs_pairs_and_keeps_the_mean(tmp_path):
+    config = smallest_pca(tmp_path)
+    with pytest.raises(ValueError, match="in one row of a table"):
+        pca.run(pca.Config(**{**config, "adjust": 3, "out": tmp_path / "out"}))
+    with pytest.raises(ValueError, match="one of them"):
+        pca.Config(**{**config, "adjust": 3, "centre": True, "out": tmp_path / "other"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -91,6 +93,12 @@ def test_both_halves_of_a_warm_start_are_the_first_layers_of_the_encoder():
     words = encoder.get_input_embeddings().weight
     assert torch.equal(model.encoder.get_input_embeddings().weight, words)
     assert torch.equal(model.decoder.get_output_embeddings().weight, words)
+
+
+def test_a_warm_start_does_not_name_the_folder_it_came_through(tmp_path):
+    warm_started(tiny_model("bert"), tiny_tokenizer("bert"), 1, 1).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert [saved[half].get("_name_or_path", "") for half in ("encoder", "decoder")] == ["", ""]
 
 
 def test_what_is_new_in_a_warm_start_hands_on_what_it_gets():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -140,9 +141,10 @@ class DenoisingAutoEncoderLoss(EmbeddingLoss):
         yield LossPart("loss", F.cross_entropy(logits, targets.flatten(), ignore_index=NOT_A_TOKEN))
 
     def get_config_dict(self) -> dict[str, Any]:
-        """Settings for the model card."""
+        """Settings for the model card; of a folder only its name, as others do not have it."""
+        decoder = Path(self.decoder_name_or_path)
         return {
-            "decoder_name_or_path": self.decoder_name_or_path,
+            "decoder_name_or_path": decoder.name if decoder.is_dir() else self.decoder_name_or_path,
             "need_retokenization": self.need_retokenization,
         }
 

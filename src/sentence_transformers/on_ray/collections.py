@@ -6,6 +6,7 @@ stand in `datasets.py`, the actors in `actors.py`.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,8 @@ from sentence_transformers.inputs.collections import as_list
 from sentence_transformers.on_ray.actors import ModelActor, Task
 from sentence_transformers.on_ray.tasks import Room, check_count, encoding_task, scoring_task
 from sentence_transformers.tensors.precision import quantize_embeddings
+
+logger = logging.getLogger(__name__)
 
 RESTARTS = 3
 """How often an actor whose machine is lost starts anew elsewhere, and its chunk with it."""
@@ -46,7 +49,6 @@ def encode(
     normalize_embeddings: bool = False,
     truncate_dim: int | None = None,
     deterministic: bool = False,
-    **kwargs: Any,
 ) -> np.ndarray:
     """Compute embeddings on a cluster; the result is that of `SentenceTransformer.encode`, up to its rounding.
 
@@ -74,7 +76,6 @@ def encode(
         normalize_embeddings: As in `encode`.
         truncate_dim: As in `encode`.
         deterministic: As in `encode_dataset`.
-        **kwargs: Handed by `encode` to those modules that want them.
 
     Returns:
         An array (n, D), in the order of the inputs; (0,) for none.
@@ -112,7 +113,6 @@ def encode(
         normalize_embeddings=normalize_embeddings,
         truncate_dim=truncate_dim,
         deterministic=deterministic,
-        kwargs=kwargs,
     )
     ranges_come_last = precision in NEEDS_RANGES and ranges is None
     if ranges_come_last:  # from all vectors, which are together only in the end
@@ -230,8 +230,14 @@ def computed(
 
 
 def room_for(room: Room, free: Mapping[str, float]) -> int:
-    """Actors that free parts of a cluster have room for, and one at least, which then waits for it."""
+    """Actors that the free parts of a cluster have room for; one at least, which then waits."""
     wanted = {"CPU": room.cpus or 0, "GPU": room.num_gpus}
-    return max(
-        1, int(min((free.get(name, 0) // share for name, share in wanted.items() if share), default=1))
-    )
+    count = min((int(free.get(name, 0) // share) for name, share in wanted.items() if share), default=1)
+    if count < 1:
+        logger.warning(
+            "The cluster has no room now for an actor with %g cores and %g GPUs: waiting until it has. Other work that "
+            "is done with it, or a machine more, makes room; smaller num_cpus and num_gpus need less.",
+            wanted["CPU"],
+            wanted["GPU"],
+        )
+    return max(1, count)

@@ -48,7 +48,6 @@ def encode_dataset(
     normalize_embeddings: bool = False,
     truncate_dim: int | None = None,
     deterministic: bool = False,
-    **kwargs: Any,
 ) -> Dataset:
     """Add embeddings to a Ray data set, computed by actors on the machines of its cluster.
 
@@ -61,7 +60,8 @@ def encode_dataset(
         column: The column with the inputs.
         output_column: The column to add; a tensor (D,) in each row.
         actors: How many actors there are; a pair for at least and at most so many; None for one or more, as
-            there is room. On a CPU leave room for the tasks that read the data.
+            there is room. Tasks that read the data need cores too: where actors would take all there are, Ray
+            begins with one and adds others as it finds room.
         num_gpus: GPUs for each actor, which may be a fraction. With 0 it computes on the CPU.
         num_cpus: Cores for each actor, and the threads that one on the CPU computes with; None for one.
         rows_per_call: Rows that an actor gets at once.
@@ -76,7 +76,6 @@ def encode_dataset(
         normalize_embeddings: As in `encode`.
         truncate_dim: As in `encode`.
         deterministic: As in `encode`; bits are the same on machines of the same kind with the same `num_cpus`.
-        **kwargs: Handed by `encode` to those modules that want them.
 
     Returns:
         The data set with the column, which Ray computes when it is used.
@@ -113,7 +112,6 @@ def encode_dataset(
         normalize_embeddings=normalize_embeddings,
         truncate_dim=truncate_dim,
         deterministic=deterministic,
-        kwargs=kwargs,
     )
     return with_column(dataset, work, (column,), output_column, actors, room, rows_per_call)
 
@@ -216,19 +214,7 @@ def with_column(
     from ray.data import ActorPoolStrategy
 
     check_count("rows_per_call", rows_per_call)
-    if actors is None:
-        sizes = {"min_size": 1}
-    elif isinstance(actors, tuple) and len(actors) == 2:
-        for number in actors:
-            check_count("actors", number)
-        if actors[0] > actors[1]:
-            raise ValueError(
-                f"actors={actors!r} wants more at least than at most. Pass the smaller number first."
-            )
-        sizes = {"min_size": actors[0], "max_size": actors[1]}
-    else:
-        check_count("actors", actors)
-        sizes = {"size": actors}
+    sizes = pool_sizes(actors, room)
     return dataset.map_batches(
         ColumnActor,
         fn_constructor_kwargs={"task": work, "columns": tuple(columns), "output_column": output_column},
@@ -237,3 +223,25 @@ def with_column(
         batch_format="pyarrow",
         **room.as_options(),
     )
+
+
+def pool_sizes(actors: int | tuple[int, int] | None, room: Room) -> dict[str, int]:
+    """Arguments of Ray's `ActorPoolStrategy`."""
+    import ray
+
+    if actors is None:
+        return {"min_size": 1}
+    if isinstance(actors, tuple) and len(actors) == 2:
+        for number in actors:
+            check_count("actors", number)
+        if actors[0] > actors[1]:
+            raise ValueError(
+                f"actors={actors!r} wants more at least than at most. Pass the smaller number first."
+            )
+        return {"min_size": actors[0], "max_size": actors[1]}
+    check_count("actors", actors)
+    assert isinstance(actors, int)
+    if actors * (room.cpus or 0) < ray.cluster_resources().get("CPU", 0):
+        return {"size": actors}
+    # A fixed pool that holds every core keeps the tasks that read its rows from ever running.
+    return {"min_size": 1, "max_size": actors}

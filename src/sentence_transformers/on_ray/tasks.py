@@ -94,7 +94,6 @@ def encoding_task(
     normalize_embeddings: bool,
     truncate_dim: int | None,
     deterministic: bool,
-    kwargs: Mapping[str, Any],
 ) -> Task:
     """The task of computing vectors; arguments as in `encode_dataset`."""
     check_installed()
@@ -108,7 +107,7 @@ def encoding_task(
     if ranges is not None and precision not in NEEDS_RANGES:
         raise ValueError(f"ranges belong to the precisions int8 and uint8, not to {precision!r}.")
     prompts, default_prompt_name, found = looked_up(model, "encode", model_options)
-    if prompt is None and prompt_name is None and task in TASK_PROMPTS:
+    if prompt is None and prompt_name is None and task is not None and task in TASK_PROMPTS:
         prompt_name = prompt_name_of_task(prompts, task)
     text = choose_prompt(
         prompts, default_prompt_name=default_prompt_name, prompt=prompt, prompt_name=prompt_name
@@ -126,7 +125,6 @@ def encoding_task(
             "truncate_dim": options.truncate_dim,
             "deterministic": options.deterministic,
             **({"task": task} if task is not None else {}),
-            **kwargs,
         },
         precision=precision,
         ranges=None if ranges is None else np.asarray(ranges),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sentence_transformers.recipes.config import option
-from sentence_transformers.recipes.judging import Judge, judged, judges
+from sentence_transformers.recipes.judging import Judge, dev_judge, judged, judges
 from sentence_transformers.recipes.neighbours import Pair, different, pairs_by_meaning, pairs_by_words
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
@@ -124,7 +124,7 @@ def run(config: Config) -> Report:
             columns = {key: [row[key] for row in rows] for key in ("sentence1", "sentence2", SCORE)}
             return model, columns, LOSSES[config.loss].make(model)
 
-        return trained(run, make, config=config, name=name, judge=all_judges[0] if config.dev else None)
+        return trained(run, make, config=config, name=name, judge=dev_judge(all_judges))
 
     if config.plain:
         plain = student("gold alone", gold)

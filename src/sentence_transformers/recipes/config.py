@@ -48,6 +48,8 @@ class RecipeConfig:
         kinds = get_type_hints(type(self))
         for one in fields(self):
             value = getattr(self, one.name)
+            if get_origin(kinds[one.name]) is list and not isinstance(value, (list, tuple)):
+                raise ValueError(f"{one.name}={value!r} is no list. Pass [{value!r}].")
             choices = get_args(kinds[one.name]) if get_origin(kinds[one.name]) is Literal else (value,)
             if value not in choices:
                 raise ValueError(f"{one.name}={value!r} is not known. Known: {', '.join(map(str, choices))}.")

@@ -18,7 +18,7 @@ from sentence_transformers.losses.contrastive_tension import (
     ContrastiveTensionLossInBatchNegatives,
 )
 from sentence_transformers.recipes.config import UnlabelledConfig, option
-from sentence_transformers.recipes.judging import judged, judges
+from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.passes import Columns, InOrder, Passes
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
@@ -54,6 +54,7 @@ class Config(UnlabelledConfig):
 
 def run(config: Config) -> Report:
     """Train on bare sentences: two copies of the model agree on a sentence, and on no other (CT)."""
+    check_optimizer(config.optimizer)
     all_judges = judges(config.dev, config.test)
     texts = some_of(read_texts(config.texts, config.column), config.limit, config.seed)
     if not config.in_batch_negatives:
@@ -72,9 +73,7 @@ def run(config: Config) -> Report:
     arguments: dict[str, Any] = {"optim": config.optimizer}
     if not config.in_batch_negatives:
         arguments["batch_sampler"] = InOrder
-    model = trained(
-        run, make, config=config, judge=all_judges[0] if config.dev else None, arguments=arguments
-    )
+    model = trained(run, make, config=config, judge=dev_judge(all_judges), arguments=arguments)
     name = "CT in-batch" if config.in_batch_negatives else "CT"
     run.measure(name, lambda: judged(model, all_judges))
     return run.finish(model)
@@ -116,3 +115,16 @@ def check_enough(texts: list[str], negatives: int) -> int:
             "Pass more texts, or fewer negatives."
         )
     return needed
+
+
+def check_optimizer(name: str) -> None:
+    """Stop if transformers has no such optimizer.
+
+    Raises:
+        ValueError: With those it has.
+    """
+    from transformers.training_args import OptimizerNames
+
+    known = [one.value for one in OptimizerNames]
+    if name not in known:
+        raise ValueError(f"optimizer={name!r} is not known. Known: {', '.join(known)}.")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sentence_transformers.recipes.config import option
-from sentence_transformers.recipes.judging import judges
+from sentence_transformers.recipes.judging import dev_judge, judges
 from sentence_transformers.recipes.layers import with_layers
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
@@ -85,9 +85,7 @@ def run(config: Config) -> Report:
         data = lesson(config_texts(config), np.load(targets))
         return model, data, loss_of(config, model)
 
-    model = trained(
-        run, make, config=config, judge=all_judges[0] if config.dev else None, arguments=arguments()
-    )
+    model = trained(run, make, config=config, judge=dev_judge(all_judges), arguments=arguments())
     models = {"start": teacher, "untaught student": untaught, "student": model}
     speeds = measured_speeds(run, models, judged_texts(all_judges) or config_texts(config))
     for name, one in models.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sentence_transformers.recipes.judging import judged, judges
+from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
 from sentence_transformers.recipes.supervised import SupervisedConfig, lesson_of
@@ -36,7 +36,7 @@ def run(config: Config) -> Report:
         run,
         make,
         config=config,
-        judge=all_judges[0] if config.dev else None,
+        judge=dev_judge(all_judges),
         arguments=lesson.arguments,
     )
     run.measure(f"trained on {lesson.kind}", lambda: judged(model, all_judges))

@@ -11,7 +11,7 @@ from typing import Any
 
 from sentence_transformers.losses.multiple_negatives_ranking import MultipleNegativesRankingLoss
 from sentence_transformers.recipes.generation import GeneratedConfig, queries_of, read_corpus
-from sentence_transformers.recipes.judging import judged, judges
+from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
 from sentence_transformers.recipes.training import load, trained
@@ -43,7 +43,7 @@ def run(config: Config) -> Report:
         run,
         make,
         config=config,
-        judge=all_judges[0] if config.dev else None,
+        judge=dev_judge(all_judges),
         # Each passage has several queries; beside each other, one would be a wrong answer to the other.
         arguments={"batch_sampler": BatchSamplers.NO_DUPLICATES},
     )

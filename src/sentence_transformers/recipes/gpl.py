@@ -26,7 +26,7 @@ from sentence_transformers.recipes.generation import (
     queries_of,
     read_corpus,
 )
-from sentence_transformers.recipes.judging import judged, judges
+from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
 from sentence_transformers.recipes.shards import read_lines, write_in_shards, write_lines
@@ -94,7 +94,7 @@ def run(config: Config) -> Report:
         }
         return model, data, MarginMSELoss(model, similarity(model, read_json(margins / SCALE)["scale"]))
 
-    model = trained(run, make, config=config, judge=all_judges[0] if config.dev else None)
+    model = trained(run, make, config=config, judge=dev_judge(all_judges))
     run.measure("GPL", lambda: {**judged(model, all_judges), "queries": len(queries), "triplets": len(rows)})
     return run.finish(model)
 

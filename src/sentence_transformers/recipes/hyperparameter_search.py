@@ -57,6 +57,8 @@ class Config(SupervisedConfig):
                 raise ValueError(
                     f"{name}={values} is no range. Pass the lowest and the highest value, or one."
                 )
+        if max(self.warmup_ratios) > 1:
+            raise ValueError(f"warmup_ratios={self.warmup_ratios} are no shares of the steps. Pass 0 to 1.")
         if min(self.learning_rates) == 0:
             raise ValueError("A learning rate of 0 trains nothing. Pass a positive one.")
         if not self.batch_sizes or min(self.batch_sizes) < 1:
@@ -112,7 +114,7 @@ def run(config: Config) -> Report:
     run.measure(
         f"best: trial {number}", lambda: {**judged(model, all_judges), **written(tried[number - 1][0])}
     )
-    return run.finish(model)
+    return run.finish(model, step=f"trial {number}")
 
 
 def refuse_single_values(config: Config) -> None:

@@ -103,6 +103,11 @@ def judges(dev: Path | None, test: Sequence[Path]) -> list[Judge]:
     return [*([Judge(dev, "dev")] if dev is not None else []), *found]
 
 
+def dev_judge(all_judges: Sequence[Judge]) -> Judge | None:
+    """The judge of dev, if there is one: the one that looks at every epoch."""
+    return next((judge for judge in all_judges if judge.name == "dev"), None)
+
+
 def judged(model: Any, by: Sequence[Judge]) -> dict[str, float]:
     """A model's figures, by what they are called in a table."""
     return {judge.label: judge(model) for judge in by}

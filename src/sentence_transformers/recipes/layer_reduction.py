@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sentence_transformers.recipes.config import option
-from sentence_transformers.recipes.judging import Judge, judges
+from sentence_transformers.recipes.judging import Judge, dev_judge, judges
 from sentence_transformers.recipes.layers import check_layers, evenly_spaced, layers_of, with_layers
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
@@ -82,9 +82,8 @@ def run(config: Config) -> Report:
             },
         )
     wanted = config.model_layers or len(kept_layers[-1])
-    return run.finish(
-        next(model for keep, model in zip(kept_layers, students.values()) if len(keep) == wanted)
-    )
+    finished = next(model for keep, model in zip(kept_layers, students.values()) if len(keep) == wanted)
+    return run.finish(finished, step=training_of(wanted))
 
 
 def chosen_layers(config: Config, count: int) -> list[list[int]]:
@@ -100,6 +99,11 @@ def chosen_layers(config: Config, count: int) -> list[list[int]]:
 def names_of(keep: list[int]) -> str:
     """What a student is called."""
     return f"layers {' '.join(map(str, keep))}"
+
+
+def training_of(layers: int) -> str:
+    """What the training of a student with so many layers is called."""
+    return f"{layers}-layers"
 
 
 def student(run: Run, config: Config, keep: list[int], all_judges: list[Judge]) -> Any:
@@ -122,7 +126,7 @@ def student(run: Run, config: Config, keep: list[int], all_judges: list[Judge]) 
         run,
         make,
         config=config,
-        name=f"{len(keep)}-layers",
-        judge=all_judges[0] if config.dev else None,
+        name=training_of(len(keep)),
+        judge=dev_judge(all_judges),
         arguments=arguments(),
     )

@@ -16,7 +16,7 @@ from torch import nn
 from sentence_transformers.losses.adaptive_layer import AdaptiveLayerLoss, Matryoshka2dLoss
 from sentence_transformers.losses.matryoshka import MatryoshkaLoss
 from sentence_transformers.recipes.config import option
-from sentence_transformers.recipes.judging import Judge, judges
+from sentence_transformers.recipes.judging import Judge, dev_judge, judges
 from sentence_transformers.recipes.layers import layers_of, with_layers
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
@@ -71,7 +71,7 @@ def run(config: Config) -> Report:
             model = load(config.model, config)
             return model, lesson.columns, loss_of(config, lesson, model, widths if wrapped else None)
 
-        judge = all_judges[0] if config.dev else None
+        judge = dev_judge(all_judges)
         return trained(run, make, config=config, name=name, judge=judge, arguments=lesson.arguments)
 
     if config.plain:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from sentence_transformers.losses.denoising_auto_encoder import quiet
 from sentence_transformers.losses.features import Features
 from sentence_transformers.recipes.config import UnlabelledConfig, option
-from sentence_transformers.recipes.judging import judged, judges
+from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.passes import InOrder, Passes, shuffled
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
@@ -99,7 +99,7 @@ def run(config: Config) -> Report:
         run,
         make,
         config=config,
-        judge=all_judges[0] if config.dev else None,
+        judge=dev_judge(all_judges),
         arguments={"batch_sampler": InOrder},
         callbacks=callbacks,
     )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sentence_transformers.losses.base import LossPart
 from sentence_transformers.losses.embed_distill import MSELoss
 from sentence_transformers.recipes.config import TrainedConfig, option
-from sentence_transformers.recipes.judging import judged, judges
+from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
 from sentence_transformers.recipes.tables import read_rows, some_of
@@ -140,7 +140,7 @@ def run(config: Config) -> Report:
         loss = ContrastedMSELoss(student, config.contrast) if config.contrast else MSELoss(student)
         return student, data, loss
 
-    model = trained(run, make, config=config, judge=all_judges[0] if config.dev else None)
+    model = trained(run, make, config=config, judge=dev_judge(all_judges))
     run.measure("student", lambda: figures(model))
     return run.finish(model)
 

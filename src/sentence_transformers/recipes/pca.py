@@ -1,12 +1,15 @@
 """PCA: embeddings become shorter by their principal components, in a layer behind the model.
 
-The components come from the embeddings of some texts (`principal.py`), nothing is trained. The layer is a `Dense`
+The components come from the embeddings of some texts (`principal.py`); the model is not trained. The layer is a `Dense`
 without activation. Where a model gives vectors of length one, so does the shorter one: a `Normalize` follows.
 
 The layer has no bias unless `centre` is asked for. With it, vectors are measured from the mean of the texts, which
 changes all angles between them; without, a vector is its own projection, and the angles stay as near as so few
 dimensions allow. With `whiten`, later directions count more than by their size (Su, Cao, Liu, Ou 2021, "Whitening
 Sentence Representations for Better Semantics and Faster Retrieval", https://arxiv.org/abs/2103.15316).
+
+With `adjust`, the components are only the start: the projection is moved until texts that stand in one row of a table
+keep their cosines (`kept_cosines.py`).
 """
 
 from __future__ import annotations
@@ -22,11 +25,12 @@ from sentence_transformers.modules.dense import Dense
 from sentence_transformers.modules.normalize import Normalize
 from sentence_transformers.recipes.config import JudgedConfig, option
 from sentence_transformers.recipes.judging import judged, judges
+from sentence_transformers.recipes.kept_cosines import keep_cosines
 from sentence_transformers.recipes.principal import Components, principal_components
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
 from sentence_transformers.recipes.students import has_length_one
-from sentence_transformers.recipes.teaching import VECTORS, texts_of_files
+from sentence_transformers.recipes.teaching import VECTORS, pairs_of_files, texts_of_files
 from sentence_transformers.recipes.training import load
 
 
@@ -50,6 +54,11 @@ class Config(JudgedConfig):
         least=0,
     )
     centre: bool = option(False, help="Measure vectors from the mean of the texts: the layer has a bias.")
+    adjust: int = option(
+        0,
+        help="Passes in which the projection learns to keep the cosines of texts in one row; 10 do. No labels needed.",
+        least=0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,10 +66,12 @@ class Config(JudgedConfig):
             raise ValueError("There is nothing to find components in. Pass at least one file of texts.")
         if not self.width or min(self.width) < 1:
             raise ValueError(f"width={self.width} leaves nothing. Pass positive numbers.")
+        if self.adjust and self.centre:
+            raise ValueError("adjust keeps cosines, which centre changes. Pass one of them.")
 
 
 def run(config: Config) -> Report:
-    """Make embeddings shorter by their principal components (PCA); nothing is trained."""
+    """Make embeddings shorter by their principal components (PCA); the model is not trained."""
     model = load(config.model, config)
     width = model.get_sentence_embedding_dimension()
     if max(config.width) > width:
@@ -81,6 +92,25 @@ def run(config: Config) -> Report:
         np.savez(folder / "components.npz", **vars(found))
 
     components = Components(**np.load(run.step("components", analyse) / "components.npz"))
+    widths = list(dict.fromkeys(config.width))
+    projections = {width: components.projection(width, whiten=config.whiten) for width in widths}
+    if config.adjust:
+
+        def adjust(folder: Path) -> None:
+            pairs = numbered_pairs(config)
+            rows = np.load(vectors)
+            moved = {
+                str(width): keep_cosines(projection, rows, pairs, epochs=config.adjust, seed=config.seed)
+                for width, projection in projections.items()
+            }
+            np.savez(folder / "projections.npz", **moved)  # type: ignore[arg-type]
+
+        found = np.load(run.step("adjusted", adjust) / "projections.npz")
+        projections = {width: found[str(width)] for width in widths}
+
+    def shorter_model(width: int) -> Any:
+        mean = components.mean if config.centre else None
+        return shortened(load(config.model, config), projections[width], mean)
 
     def figures(model: Any) -> dict[str, Any]:
         width = model.get_sentence_embedding_dimension()
@@ -92,45 +122,48 @@ def run(config: Config) -> Report:
         }
 
     run.measure("start", lambda: figures(model))
-    for shorter in dict.fromkeys(config.width):
-        model = shortened(
-            load(config.model, config), components, shorter, centre=config.centre, whiten=config.whiten
-        )
-        run.measure(f"PCA {shorter}", lambda model=model: figures(model))
-    return run.finish(
-        shortened(
-            load(config.model, config),
-            components,
-            config.width[-1],
-            centre=config.centre,
-            whiten=config.whiten,
-        )
-    )
+    name = "adjusted" if config.adjust else "PCA"
+    for width in widths:
+        model = shorter_model(width)
+        run.measure(f"{name} {width}", lambda model=model: figures(model))
+    return run.finish(shorter_model(config.width[-1]))
 
 
-def shortened(
-    model: Any, components: Components, width: int, *, centre: bool = False, whiten: float = 0.0
-) -> Any:
-    """A model whose embeddings are projected to their first components.
+def numbered_pairs(config: Config) -> list[tuple[int, int]]:
+    """The pairs of texts in one row, by the numbers of their vectors.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    texts = texts_of_files(config.texts, config.columns, config.limit, config.seed)
+    number = {text: place for place, text in enumerate(texts)}
+    pairs = [
+        (number[first], number[second])
+        for first, second in pairs_of_files(config.texts, config.columns)
+        if first != second and first in number and second in number
+    ]
+    if not pairs:
+        raise ValueError(
+            "adjust needs texts that stand in one row of a table. Pass a table, and two columns or more of it."
+        )
+    return pairs
+
+
+def shortened(model: Any, directions: np.ndarray, mean: np.ndarray | None = None) -> Any:
+    """A model whose embeddings are projected.
 
     Args:
         model: A `SentenceTransformer`; the layer is put behind it.
-        components: Of its embeddings.
-        width: How many components.
-        centre: Take the mean away before.
-        whiten: Each direction is divided by this power of its standard deviation, relative to the first.
+        directions: What its embeddings are projected to, (W, D).
+        mean: What is taken away from them before, (D,).
     """
-    variances = components.variances[:width] / components.variances[0]
-    # A direction in which nothing differs says nothing, and must not be blown up.
-    scale = np.where(variances > 1e-12, variances.clip(min=1e-12) ** (-whiten / 2), 0.0) if whiten else 1.0
-    directions = components.directions[:width] * np.reshape(scale, (-1, 1))
     dense = Dense(
         directions.shape[1],
-        width,
-        bias=centre,
+        directions.shape[0],
+        bias=mean is not None,
         activation_function=torch.nn.Identity(),
         init_weight=torch.from_numpy(directions.astype(np.float32)),
-        init_bias=torch.from_numpy((-directions @ components.mean).astype(np.float32)) if centre else None,
+        init_bias=None if mean is None else torch.from_numpy((-directions @ mean).astype(np.float32)),
     )
     is_of_length_one = has_length_one(model)
     model.append(dense.to(model.device))

@@ -12,7 +12,7 @@ from typing import Any
 
 from sentence_transformers.recipes.config import option
 from sentence_transformers.recipes.extras import need
-from sentence_transformers.recipes.judging import judged, judges
+from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
 from sentence_transformers.recipes.supervised import SupervisedConfig, lesson_of
@@ -46,7 +46,7 @@ def run(config: Config) -> Report:
     lesson = lesson_of(config)
     all_judges = judges(config.dev, config.test)
     run = Run("peft", config)
-    judge = all_judges[0] if config.dev else None
+    judge = dev_judge(all_judges)
     whole = load(config.model, config)
     run.measure("start", lambda: judged(whole, all_judges))
     count = sum(parameter.numel() for parameter in whole.parameters())

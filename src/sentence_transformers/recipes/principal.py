@@ -26,6 +26,20 @@ class Components:
         """Share of the variance along the first directions."""
         return float(self.variances[:width].sum() / self.variances.sum())
 
+    def projection(self, width: int, *, whiten: float = 0.0) -> np.ndarray:
+        """The first directions as rows, (width, D).
+
+        Args:
+            width: How many.
+            whiten: Each is divided by this power of its standard deviation, relative to the first.
+        """
+        if not whiten:
+            return self.directions[:width]
+        variances = self.variances[:width] / self.variances[0]
+        # A direction in which nothing differs says nothing, and must not be blown up.
+        scale = np.where(variances > 1e-12, variances.clip(min=1e-12) ** (-whiten / 2), 0.0)
+        return self.directions[:width] * scale[:, None]
+
 
 def principal_components(vectors: np.ndarray, rows_at_once: int = 65_536) -> Components:
     """The principal components of embeddings (N, D), which may lie on disk.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentence_transformers.recipes.config import option
-from sentence_transformers.recipes.judging import judged, judges
+from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
 from sentence_transformers.recipes.supervised import SupervisedConfig, lesson_of
@@ -70,7 +70,7 @@ def run(config: Config) -> Report:
             return model, lesson.columns, lesson.loss(model)
 
         arguments = {**lesson.arguments, **({"prompts": by_column} if with_prompts else {})}
-        judge = all_judges[0] if config.dev else None
+        judge = dev_judge(all_judges)
         return trained(run, make, config=config, name=name, judge=judge, arguments=arguments)
 
     if config.plain:

@@ -276,9 +276,9 @@ class Finished:
 
     def save_pretrained(self, folder: str) -> None:
         save(self.writer, Path(folder))
-        write_text(
-            Path(folder) / "README.md", CARD.format(model=self.config.model, pairs=self.config.pairs.name)
-        )
+        start = Path(self.config.model)
+        name = start.name if start.is_dir() else self.config.model  # a folder of this machine says nothing
+        write_text(Path(folder) / "README.md", CARD.format(model=name, pairs=self.config.pairs.name))
 
 
 CARD = """---

@@ -23,11 +23,11 @@ from typing import Any
 from sentence_transformers.recipes.config import RecipeConfig
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.storage.durable import rename, write_json_durably
-from sentence_transformers.storage.folder import read_json
+from sentence_transformers.storage.folder import read_json, write_text
 
 logger = logging.getLogger(__name__)
 
-RECORD, STEPS, PART, MODEL = "run.json", "steps", ".part", "model"
+RECORD, STEPS, PART, MODEL, CARD = "run.json", "steps", ".part", "model", "README.md"
 
 
 class Run:
@@ -100,17 +100,14 @@ class Run:
             self._keep()
         return self.rows[name]
 
-    def finish(self, model: Any = None) -> Report:
+    def finish(self, model: Any = None, *, step: str = "training") -> Report:
         """Save the finished model with its card, and write the report.
 
         Args:
             model: The model; None where the recipe makes none.
+            step: The training it comes from, if it was trained. Its card is that of the finished model: only the
+                model that was trained knows with what. The figures of this run stand behind it.
         """
-        if model is not None and not (self.folder / MODEL).is_dir():
-            part = self.folder / (MODEL + PART)
-            shutil.rmtree(part, ignore_errors=True)
-            model.save_pretrained(str(part))
-            rename(part, self.folder / MODEL)
         curves = {
             path.parent.name: json.loads(path.read_text(encoding="utf-8"))
             for path in sorted((self.folder / STEPS).glob("*/curve.json"))
@@ -118,6 +115,16 @@ class Run:
         report = Report(
             self.recipe, self.folder, self.settings, list(self.rows.values()), curves, dict(self.seconds)
         )
+        if model is not None and not (self.folder / MODEL).is_dir():
+            part = self.folder / (MODEL + PART)
+            shutil.rmtree(part, ignore_errors=True)
+            model.save_pretrained(str(part))
+            for card in (self.made(step) / MODEL / CARD, part / CARD):
+                if card.is_file():
+                    text = card.read_text(encoding="utf-8").rstrip()
+                    write_text(part / CARD, f"{text}\n\n## Figures of `{self.recipe}`\n\n{report.table()}\n")
+                    break
+            rename(part, self.folder / MODEL)
         report.write()
         return report
 

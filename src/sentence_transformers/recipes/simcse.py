@@ -15,7 +15,7 @@ from torch import nn
 from sentence_transformers.losses.features import run as embed
 from sentence_transformers.losses.multiple_negatives_ranking import MultipleNegativesRankingLoss
 from sentence_transformers.recipes.config import UnlabelledConfig, option
-from sentence_transformers.recipes.judging import judged, judges
+from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
 from sentence_transformers.recipes.tables import read_texts, some_of
@@ -71,7 +71,7 @@ def run(config: Config) -> Report:
         data = {"text": texts, "again": texts}
         return model, data, MultipleNegativesRankingLoss(model, scale=config.scale)
 
-    model = trained(run, make, config=config, judge=all_judges[0] if config.dev else None)
+    model = trained(run, make, config=config, judge=dev_judge(all_judges))
     run.measure("SimCSE", lambda: judged(model, all_judges))
     return run.finish(model)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +76,19 @@ def texts_of_file(path: Path, columns: Sequence[str]) -> list[str]:
             f"{path} has none of the columns {', '.join(map(repr, columns))}. It has {', '.join(map(repr, rows[0]))}."
         )
     return [row[name] for row in rows for name in there if row[name]]
+
+
+def pairs_of_files(paths: Sequence[Path], columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Texts that stand beside each other in a row, of those tables that have two of the columns or more."""
+    pairs = []
+    for path in paths:
+        if ".txt" in path.suffixes[-2:]:
+            continue
+        rows = read_rows(path)
+        there = [name for name in columns if name in rows[0]]
+        for first, second in pairwise(there):
+            pairs += [(row[first], row[second]) for row in rows if row[first] and row[second]]
+    return pairs
 
 
 def config_texts(config: TaughtConfig) -> list[str]:

@@ -124,6 +124,8 @@ def warm_started(encoder: Any, tokenizer: Any, encoder_layers: int, decoder_laye
             encoder_num_hidden_layers=min(encoder_layers, layers),
             decoder_num_hidden_layers=min(decoder_layers, layers),
         )
+    for half in (model.config.encoder, model.config.decoder):
+        half._name_or_path = ""  # that folder has gone, and would be saved
     for module in list(model.decoder.modules()):
         if hasattr(module, "crossattention"):
             copy_weights(module.attention, module.crossattention)

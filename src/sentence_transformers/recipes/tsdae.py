@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sentence_transformers.losses.denoising_auto_encoder import DenoisingAutoEncoderLoss, decoder_config
 from sentence_transformers.recipes.config import UnlabelledConfig, option
-from sentence_transformers.recipes.judging import judged, judges
+from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.noise import noisy
 from sentence_transformers.recipes.passes import Columns, InOrder, Passes, shuffled
 from sentence_transformers.recipes.report import Report
@@ -75,7 +75,7 @@ def run(config: Config) -> Report:
         run,
         make,
         config=config,
-        judge=all_judges[0] if config.dev else None,
+        judge=dev_judge(all_judges),
         arguments={"batch_sampler": InOrder},
     )
     run.measure("TSDAE", lambda: judged(model, all_judges))
