@@ -103,6 +103,8 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path):
         lesson(tmp_path, [{"a": "1", "b": "2", "c": "3", "d": "4"}])
     with pytest.raises(ValueError, match="1 column of texts and no score"):
         lesson(tmp_path, [{"text": "alone"}])
+    with pytest.raises(ValueError, match=r"mini_batch_size=3 belongs to the loss 'ranking'.*'triplet'"):
+        lesson(tmp_path, CASES["triplets"][0], loss="triplet", mini_batch_size=3)
     with pytest.raises(ValueError, match="There is no loss 'cosines'"):
         lesson(tmp_path, CASES["pairs"][0], loss="cosines")
 

@@ -2,8 +2,8 @@
 
 Each worker holds a copy of the model on its device, takes chunks of inputs off a queue and puts results on
 another. A worker that raises sends its traceback, one that dies is noticed, and one that hangs is given up where
-the pool has a time limit: the caller gets an exception. Results carry the number of their request, so that calls that share a pool do not
-mix. Nothing here knows how a chunk is computed.
+the pool has a time limit: the caller gets an exception. Results carry the number of their request, so that calls
+that share a pool do not mix. Nothing here knows how a chunk is computed.
 """
 
 from __future__ import annotations

@@ -171,6 +171,11 @@ def lesson_of(config: SupervisedConfig) -> Lesson:
         raise ValueError(
             f"The loss {loss!r} does not take {found.kind}, which {config.data} holds. Pass {suiting}."
         )
+    if config.mini_batch_size is not None and loss != "ranking":
+        raise ValueError(
+            f"mini_batch_size={config.mini_batch_size} belongs to the loss 'ranking', and here it is {loss!r}. Leave it "
+            "out."
+        )
     return Lesson(found.kind, found.columns, loss, config.mini_batch_size)
 
 
