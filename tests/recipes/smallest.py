@@ -359,8 +359,8 @@ def pca(folder: Path) -> dict[str, Any]:
 
 
 def adjusted_pca(folder: Path) -> dict[str, Any]:
-    pairs = write_scored_pairs(folder)
-    return {**pca(folder), "texts": [pairs], "columns": ["sentence1", "sentence2"], "adjust": 3}
+    pairs = {"pairs": [write_scored_pairs(folder)], "pair_columns": ["sentence1", "sentence2"]}
+    return {**pca(folder), **pairs, "adjust": 3}
 
 
 def quantization(folder: Path) -> dict[str, Any]:

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from recipes.smallest import pca as smallest_pca
-from recipes.smallest import sentences, write_scored_pairs
+from recipes.smallest import sentences, write_pairs, write_scored_pairs
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.modules.dense import Dense
 from sentence_transformers.modules.normalize import Normalize
 from sentence_transformers.recipes import pca
+from sentence_transformers.recipes.kept_cosines import keep_cosines
 from sentence_transformers.recipes.principal import principal_components
 from sentence_transformers.recipes.tables import read_rows
 
@@ -109,3 +110,64 @@ def test_an_adjustment_needs_pairs_and_keeps_the_mean(tmp_path):
         pca.run(pca.Config(**{**config, "adjust": 3, "out": tmp_path / "out"}))
     with pytest.raises(ValueError, match="one of them"):
         pca.Config(**{**config, "adjust": 3, "centre": True, "out": tmp_path / "other"})
+
+
+def test_components_and_pairs_may_come_from_different_tables(tmp_path):
+    config = {**smallest_pca(tmp_path), "width": [4], "limit": 30, "out": tmp_path / "out"}
+    pairs = write_scored_pairs(tmp_path)
+    columns = {"pair_columns": ["sentence1", "sentence2"]}
+    adjusted = pca.run(pca.Config(**{**config, "adjust": 20, "pairs": [pairs], **columns}))
+    plain = pca.run(pca.Config(**{**config, "out": tmp_path / "plain"}))
+    # The components are those of the texts alone.
+    assert adjusted.rows[1]["% of variance"] == plain.rows[1]["% of variance"]
+    assert len(np.load(adjusted.folder / "steps/embeddings/teacher.npy")) == 30
+    # The pairs are those of the other table, all of them.
+    rows = read_rows(pairs)
+    texts = list(dict.fromkeys(row[name] for row in rows for name in ("sentence1", "sentence2")))
+    vectors = SentenceTransformer(config["model"], device="cpu").encode(texts)
+    np.testing.assert_allclose(
+        np.load(adjusted.folder / "steps/pairs/teacher.npy"), vectors, rtol=1e-4, atol=1e-5
+    )
+    numbered = [
+        tuple(texts.index(row[name]) for name in ("sentence1", "sentence2"))
+        for row in rows
+        if row["sentence1"] != row["sentence2"]
+    ]
+    components = np.load(plain.folder / "steps/components/components.npz")["directions"][:4]
+    expected = keep_cosines(components, vectors, numbered, epochs=20, seed=3)
+    found = np.load(adjusted.folder / "steps/adjusted/projections.npz")["4"]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert not np.allclose(expected, components, atol=1e-2)
+
+
+def test_the_columns_of_texts_are_those_of_pairs_unless_others_are_named(tmp_path):
+    pairs = write_scored_pairs(tmp_path)
+    asked = {"texts": [write_pairs(tmp_path)], "pairs": [pairs], "adjust": 1, "out": tmp_path / "out"}
+    expected = {(row["sentence1"], row["sentence2"]) for row in read_rows(pairs)}
+    expected = {pair for pair in expected if len(set(pair)) == 2}
+    both = pca.Config(**asked, columns=["anchor", "positive", "sentence1", "sentence2"])
+    assert set(pca.pairs_to_keep(both)) == expected
+    own = pca.Config(**asked, columns=["anchor"], pair_columns=["sentence1", "sentence2"])
+    assert set(pca.pairs_to_keep(own)) == expected
+    # Without tables of pairs, columns of their own choose among the tables of texts.
+    among = {**asked, "texts": [*asked["texts"], pairs], "pairs": []}
+    chosen = pca.Config(**among, columns=both.columns, pair_columns=["sentence1", "sentence2"])
+    assert set(pca.pairs_to_keep(chosen)) == expected
+
+
+def test_pairs_that_could_not_be_kept_are_refused_before_anything_is_computed(tmp_path):
+    config = {**smallest_pca(tmp_path), "out": tmp_path / "out"}
+    table, lines = write_scored_pairs(tmp_path), config["texts"][0]
+    for name, value in (("pairs", [table]), ("pair_columns", ["sentence1"])):
+        with pytest.raises(ValueError, match=f"{name} says what adjust looks at.*adjust=10"):
+            pca.Config(**{**config, name: value})
+    refused = [
+        {"pairs": [table], "pair_columns": ["sentence1"]},
+        {"pairs": [table], "columns": ["question"]},
+        {"pairs": [table]},
+        {"pairs": [table, lines], "pair_columns": ["sentence1", "sentence2"]},
+    ]
+    for options in refused:
+        with pytest.raises(ValueError, match=r"No row of .* two different texts.*--pair-columns sentence1"):
+            pca.run(pca.Config(**{**config, "adjust": 3, **options}))
+    assert not config["out"].exists()

@@ -9,11 +9,13 @@ dimensions allow. With `whiten`, later directions count more than by their size 
 Sentence Representations for Better Semantics and Faster Retrieval", https://arxiv.org/abs/2103.15316).
 
 With `adjust`, the components are only the start: the projection is moved until texts that stand in one row of a table
-keep their cosines (`kept_cosines.py`).
+keep their cosines (`kept_cosines.py`). Components want many texts of all kinds, and pairs want to be like those that
+will be compared, so `pairs` may be other tables than `texts`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from sentence_transformers.recipes.principal import Components, principal_compon
 from sentence_transformers.recipes.report import Report
 from sentence_transformers.recipes.running import Run
 from sentence_transformers.recipes.students import has_length_one
-from sentence_transformers.recipes.teaching import VECTORS, pairs_of_files, texts_of_files
+from sentence_transformers.recipes.teaching import VECTORS, pairs_of_file, texts_of_files
 from sentence_transformers.recipes.training import load
 
 
@@ -59,6 +61,14 @@ class Config(JudgedConfig):
         help="Passes in which the projection learns to keep the cosines of texts in one row; 10 do. No labels needed.",
         least=0,
     )
+    pairs: list[Path] = option(
+        [],
+        help="For adjust: tables with the texts to keep the cosines of; those of texts if none are given. "
+        "All their rows count, whatever the limit.",
+    )
+    pair_columns: list[str] = option(
+        [], help="For adjust: columns of which a row has two or more; those of columns if none are given."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,6 +78,11 @@ class Config(JudgedConfig):
             raise ValueError(f"width={self.width} leaves nothing. Pass positive numbers.")
         if self.adjust and self.centre:
             raise ValueError("adjust keeps cosines, which centre changes. Pass one of them.")
+        for name in ("pairs", "pair_columns"):
+            if getattr(self, name) and not self.adjust:
+                raise ValueError(
+                    f"{name} says what adjust looks at, and without it nothing does. Pass adjust=10, or leave {name} out."
+                )
 
 
 def run(config: Config) -> Report:
@@ -78,12 +93,12 @@ def run(config: Config) -> Report:
         raise ValueError(
             f"width={max(config.width)} is more than the {width} numbers of the model's embeddings. Pass 1 to {width}."
         )
-    run = Run("pca", config)
     all_judges = judges(config.dev, config.test)
+    pairs = pairs_to_keep(config) if config.adjust else []
+    run = Run("pca", config)
 
     def embed(folder: Path) -> None:
-        texts = texts_of_files(config.texts, config.columns, config.limit, config.seed)
-        model.encode_to(folder / VECTORS, texts, show_progress_bar=not config.quiet)
+        model.encode_to(folder / VECTORS, texts_of(config), show_progress_bar=not config.quiet)
 
     vectors = run.step("embeddings", embed, goes_on=True) / VECTORS
 
@@ -95,18 +110,7 @@ def run(config: Config) -> Report:
     widths = list(dict.fromkeys(config.width))
     projections = {width: components.projection(width, whiten=config.whiten) for width in widths}
     if config.adjust:
-
-        def adjust(folder: Path) -> None:
-            pairs = numbered_pairs(config)
-            rows = np.load(vectors)
-            moved = {
-                str(width): keep_cosines(projection, rows, pairs, epochs=config.adjust, seed=config.seed)
-                for width, projection in projections.items()
-            }
-            np.savez(folder / "projections.npz", **moved)  # type: ignore[arg-type]
-
-        found = np.load(run.step("adjusted", adjust) / "projections.npz")
-        projections = {width: found[str(width)] for width in widths}
+        projections = adjusted(run, config, model, vectors, pairs, projections)
 
     def shorter_model(width: int) -> Any:
         mean = components.mean if config.centre else None
@@ -129,24 +133,81 @@ def run(config: Config) -> Report:
     return run.finish(shorter_model(config.width[-1]))
 
 
-def numbered_pairs(config: Config) -> list[tuple[int, int]]:
-    """The pairs of texts in one row, by the numbers of their vectors.
+def adjusted(
+    run: Run,
+    config: Config,
+    model: Any,
+    vectors: Path,
+    pairs: Sequence[tuple[str, str]],
+    projections: Mapping[int, np.ndarray],
+) -> dict[int, np.ndarray]:
+    """Projections by their width, moved until pairs of texts keep their cosines.
+
+    Args:
+        run: The run this belongs to.
+        config: What it is asked to do.
+        model: Embeds the texts of `config.pairs`.
+        vectors: File with the embeddings of `config.texts`, which hold the pairs if `config.pairs` is empty.
+        pairs: Texts to keep the cosines of.
+        projections: Where they start.
+    """
+
+    def embed(folder: Path) -> None:
+        model.encode_to(folder / VECTORS, texts_in(pairs), show_progress_bar=not config.quiet)
+
+    def adjust(folder: Path) -> None:
+        number = {text: place for place, text in enumerate(texts_in(pairs) if apart else texts_of(config))}
+        numbered = [(number[first], number[second]) for first, second in pairs]
+        rows = np.load(vectors)
+        moved = {
+            str(width): keep_cosines(projection, rows, numbered, epochs=config.adjust, seed=config.seed)
+            for width, projection in projections.items()
+        }
+        np.savez(folder / "projections.npz", **moved)  # type: ignore[arg-type]
+
+    apart = bool(config.pairs)
+    if apart:
+        vectors = run.step("pairs", embed, goes_on=True) / VECTORS
+    found = np.load(run.step("adjusted", adjust) / "projections.npz")
+    return {width: found[str(width)] for width in projections}
+
+
+def texts_of(config: Config) -> list[str]:
+    """The texts that components are found in: the same ones each time."""
+    return texts_of_files(config.texts, config.columns, config.limit, config.seed)
+
+
+def pairs_to_keep(config: Config) -> list[tuple[str, str]]:
+    """The pairs of different texts in one row; of the tables of `texts`, those whose vectors there are.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, or a table of `pairs` has none.
     """
-    texts = texts_of_files(config.texts, config.columns, config.limit, config.seed)
-    number = {text: place for place, text in enumerate(texts)}
-    pairs = [
-        (number[first], number[second])
-        for first, second in pairs_of_files(config.texts, config.columns)
-        if first != second and first in number and second in number
-    ]
-    if not pairs:
+    columns = config.pair_columns or config.columns
+    found = []
+    for path in config.pairs or config.texts:
+        pairs = [(first, second) for first, second in pairs_of_file(path, columns) if first != second]
+        if config.pairs and not pairs:
+            named = ", ".join(map(repr, columns)) or "none are named"
+            raise ValueError(
+                f"No row of {path} holds two different texts in the columns to read ({named}). Pass a table, and two "
+                "columns or more of it as pair_columns, such as --pair-columns sentence1 --pair-columns sentence2."
+            )
+        found += pairs
+    if not config.pairs:
+        texts = set(texts_of(config))
+        found = [pair for pair in found if texts.issuperset(pair)]
+    if not found:
         raise ValueError(
-            "adjust needs texts that stand in one row of a table. Pass a table, and two columns or more of it."
+            "adjust needs texts that stand in one row of a table. Pass a table, and two columns or more of it; with "
+            "pairs, it may be another one than those of texts."
         )
-    return pairs
+    return found
+
+
+def texts_in(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The texts of pairs, each once."""
+    return list(dict.fromkeys(text for pair in pairs for text in pair))
 
 
 def shortened(model: Any, directions: np.ndarray, mean: np.ndarray | None = None) -> Any:

@@ -78,17 +78,18 @@ def texts_of_file(path: Path, columns: Sequence[str]) -> list[str]:
     return [row[name] for row in rows for name in there if row[name]]
 
 
-def pairs_of_files(paths: Sequence[Path], columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Texts that stand beside each other in a row, of those tables that have two of the columns or more."""
-    pairs = []
-    for path in paths:
-        if ".txt" in path.suffixes[-2:]:
-            continue
-        rows = read_rows(path)
-        there = [name for name in columns if name in rows[0]]
-        for first, second in pairwise(there):
-            pairs += [(row[first], row[second]) for row in rows if row[first] and row[second]]
-    return pairs
+def pairs_of_file(path: Path, columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Texts that stand beside each other in a row of a table; none if it has less than two of the columns."""
+    if ".txt" in path.suffixes[-2:]:
+        return []
+    rows = read_rows(path)
+    there = [name for name in columns if name in rows[0]]
+    return [
+        (row[first], row[second])
+        for first, second in pairwise(there)
+        for row in rows
+        if row[first] and row[second]
+    ]
 
 
 def config_texts(config: TaughtConfig) -> list[str]:
