@@ -38,6 +38,7 @@ from side_by_side import (
 WAYS: dict[str, dict[str, str]] = {
     "reference, torch": {"how": "library"},
     "torch": {"how": "library"},
+    "torch int8": {"how": "library", "precision": "int8"},
     "onnx": {"how": "library", "backend": "onnx"},
     "onnx int8": {"how": "library", "backend": "onnx", "file_name": "onnx/model_qint8_avx2.onnx"},
     "openvino": {"how": "library", "backend": "openvino"},

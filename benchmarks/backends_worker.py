@@ -15,7 +15,9 @@ import worker
 BATCH_SIZE = 32
 
 
-def load_way(folder: str, how: str, backend: str = "torch", file_name: str | None = None) -> dict[str, Any]:
+def load_way(
+    folder: str, how: str, backend: str = "torch", file_name: str | None = None, precision: str | None = None
+) -> dict[str, Any]:
     """Load a model in one of the ways."""
     if how == "library":
         from sentence_transformers import SentenceTransformer
@@ -23,6 +25,8 @@ def load_way(folder: str, how: str, backend: str = "torch", file_name: str | Non
         kwargs = {"file_name": file_name} if file_name else {}
         options: dict[str, Any] = {} if backend == "torch" else {"backend": backend, "model_kwargs": kwargs}
         worker.model = SentenceTransformer(folder, device="cpu", **options)
+        if precision is not None:
+            worker.model.quantize(precision)
     else:
         worker.model = PlainModel(Path(folder), how, str(file_name))
     return {}

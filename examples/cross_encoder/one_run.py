@@ -13,6 +13,7 @@ from datasets import Dataset
 from torch import nn
 
 from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
+from sentence_transformers.recipes.layers import evenly_spaced, layers_of, with_layers
 
 
 def training_options(description: str | None, *, rows: int | None, epochs: float) -> argparse.ArgumentParser:
@@ -29,7 +30,7 @@ def training_options(description: str | None, *, rows: int | None, epochs: float
     parser.add_argument("--data", type=Path, required=True, help="folder of the data, see examples/README.md")
     parser.add_argument("--out", type=Path, default=Path("out/cross_encoder"), help="where the model goes")
     parser.add_argument("--start", default="all-MiniLM-L6-v2", help="checkpoint to start from")
-    parser.add_argument("--layers", type=int, default=None, help="keep only so many layers of it")
+    parser.add_argument("--layers", type=int, default=None, help="keep only so many of its layers")
     parser.add_argument("--max-length", type=int, default=128, help="tokens of a pair (128)")
     parser.add_argument("--rows", type=int, default=rows, help=f"rows to train on ({rows or 'all'})")
     parser.add_argument("--epochs", type=float, default=epochs, help=f"passes over them ({epochs})")
@@ -45,9 +46,8 @@ def starting_model(options: argparse.Namespace, num_labels: int = 1) -> CrossEnc
     torch.manual_seed(options.seed)
     model = CrossEncoder(options.start, num_labels=num_labels, max_length=options.max_length)
     if options.layers is not None:
-        encoder = model.model.base_model.encoder
-        encoder.layer = nn.ModuleList(list(encoder.layer)[: options.layers])
-        model.model.config.num_hidden_layers = options.layers
+        # Spread over all of them: without the last layers, nothing speaks to the head any more.
+        with_layers(model, evenly_spaced(options.layers, of=len(layers_of(model))))
     return model
 
 

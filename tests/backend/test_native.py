@@ -1,73 +1,36 @@
-"""Our forward against transformers' own, and all that has to keep ours away."""
+"""Our forward against transformers' own, for every architecture, and when it is used."""
 
 from __future__ import annotations
 
 import copy
-import types
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from native_cases import (
+    GATED,
+    LONGEST,
+    SERVED,
+    TEXTS,
+    averaged,
+    flat,
+    model_of,
+    ours,
+    rows_of,
+    theirs,
+    with_biases,
+)
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.backend import arranged, native
-from sentence_transformers.backend.native import ACTIVATIONS, distance_buckets, forward_of, runs, serves
+from sentence_transformers.backend import arranged
+from sentence_transformers.backend.native import forward_of, runs, serves
 from sentence_transformers.inputs.packing import PackedLayout
+from sentence_transformers.modules.pooling import Pooling
 from sentence_transformers.modules.transformer.architectures import position_offset
-from tiny import FAMILIES, VOCABULARY_SIZE, WIDTH, sample_texts, tiny_checkpoint, tiny_model
-
-LONGEST = 400
-
-
-def camembert_model():
-    from transformers import AutoModel, CamembertConfig
-
-    settings = {**FAMILIES["roberta"].settings, "max_position_embeddings": LONGEST + 2}
-    torch.manual_seed(0)
-    return AutoModel.from_config(
-        CamembertConfig(vocab_size=VOCABULARY_SIZE, pad_token_id=1, **settings)
-    ).eval()
-
-
-SERVED = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "mpnet")
-
-
-def model_of(family, **settings):
-    """A tiny model with room for long rows; after 128 tokens, MPNet's distances share their last bucket."""
-    if family == "camembert":
-        return camembert_model()
-    return tiny_model(family, max_position_embeddings=LONGEST + 2, **settings)
-
-
-def rows_of(lengths, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randint(5, VOCABULARY_SIZE, (length,), generator=generator).tolist() for length in lengths]
-
-
-def ours(model, rows, kinds=None, **wishes):
-    layout = PackedLayout.of([len(row) for row in rows])
-    with torch.inference_mode():
-        forward = forward_of(model, **wishes)
-        assert forward is not None
-        options = {} if kinds is None else {"token_type_ids": flat(kinds)}
-        return forward(
-            layout,
-            input_ids=flat(rows),
-            position_ids=layout.positions(position_offset(model.config)),
-            **options,
-        )[0]
-
-
-def theirs(model, rows, kinds=None):
-    """Each row by itself, so that there is nothing to mask."""
-    with torch.inference_mode():
-        options = [{} if kinds is None else {"token_type_ids": flat([kind])} for kind in kinds or rows]
-        return torch.cat([model(input_ids=flat([row]), **kind)[0][0] for row, kind in zip(rows, options)])
-
-
-def flat(rows):
-    return torch.tensor([[token for row in rows for token in row]])
+from sentence_transformers.modules.transformer.module import Transformer
+from tiny import WIDTH, tiny_checkpoint, tiny_model
 
 
 @pytest.mark.parametrize("family", SERVED)
@@ -75,7 +38,7 @@ def flat(rows):
     "lengths", [[1], [2, 1], [17, 17, 5, 3, 3, 1], [LONGEST, 130, 127], [60] * 5], ids=str
 )
 def test_our_forward_gives_what_transformers_gives(family, lengths):
-    model, rows = model_of(family), rows_of(lengths)
+    model, rows = with_biases(model_of(family)), rows_of(lengths)
     for _ in range(arranged.BATCHES_BEFORE + 2):  # also once the weights have been arranged
         torch.testing.assert_close(ours(model, rows), theirs(model, rows), atol=1e-5, rtol=1e-5)
 
@@ -85,29 +48,25 @@ def test_our_forward_gives_what_transformers_gives(family, lengths):
     "lengths", [[1], [2, 1], [17, 17, 5, 3, 3, 1], [3, 17, 3], [LONGEST, 130, 127], [60] * 5], ids=str
 )
 def test_first_tokens_alone_are_the_first_of_all_tokens(family, lengths):
-    model, rows = model_of(family), rows_of(lengths)
-    for layer in native.layers_of(model):  # biases begin as zeros, and one of them is left out of the scores
-        for part in layer[:4]:
-            torch.nn.init.normal_(part.bias)
+    model, rows = with_biases(model_of(family)), rows_of(lengths)  # one of them is left out of the scores
     for _ in range(arranged.BATCHES_BEFORE + 2):
         found = ours(model, rows, first_tokens_only=True)
         starts = PackedLayout.of(lengths).cumulative()[:-1].long()
         torch.testing.assert_close(found, theirs(model, rows)[starts], atol=1e-5, rtol=1e-5)
 
 
-def test_first_tokens_of_a_model_without_biases_or_layers_are_computed_too():
-    model, rows = model_of("bert"), rows_of([9, 4, 4])
-    for part in native.layers_of(model)[-1][:3]:
-        part.bias = None
-    torch.testing.assert_close(
-        ours(model, rows, first_tokens_only=True), theirs(model, rows)[[0, 9, 13]], atol=1e-5, rtol=1e-5
-    )
-    model.encoder.layer = model.encoder.layer[:0]
+@pytest.mark.parametrize("family", ["bert", *GATED])
+def test_a_model_without_layers_is_computed_too(family):
+    model, rows = model_of(family), rows_of([9, 4, 4])
+    layers = model.encoder.layer if family == "bert" else model.layers
+    del layers[:]
+    torch.testing.assert_close(ours(model, rows), theirs(model, rows))
     torch.testing.assert_close(ours(model, rows, first_tokens_only=True), theirs(model, rows)[[0, 9, 13]])
 
 
-def test_first_tokens_in_half_precision_are_as_exact_as_all_tokens():
-    model, rows = model_of("bert"), rows_of([60, 9, 4])
+@pytest.mark.parametrize("family", ["bert", *GATED])
+def test_first_tokens_in_half_precision_are_as_exact_as_all_tokens(family):
+    model, rows = model_of(family), rows_of([60, 9, 4])
     exact = theirs(model, rows)[[0, 60, 69]]
     model.to(torch.bfloat16)
     off = (ours(model, rows)[[0, 60, 69]].float() - exact).abs().mean()
@@ -116,8 +75,9 @@ def test_first_tokens_in_half_precision_are_as_exact_as_all_tokens():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_first_tokens_on_cuda_are_the_first_of_all_tokens():
-    model, rows = model_of("mpnet"), rows_of([60, 9, 4])
+@pytest.mark.parametrize("family", ["mpnet", *GATED])
+def test_first_tokens_on_cuda_are_the_first_of_all_tokens(family):
+    model, rows = model_of(family), rows_of([60, 9, 4])
     expected = ours(model, rows)[[0, 60, 69]]
     layout = PackedLayout.of([60, 9, 4])
     model.to("cuda")
@@ -128,7 +88,7 @@ def test_first_tokens_on_cuda_are_the_first_of_all_tokens():
     torch.testing.assert_close(found[0].cpu(), expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["bert", "electra"])
+@pytest.mark.parametrize("family", ["bert", "electra", "nomic-bert"])
 def test_token_types_are_added_where_rows_have_them(family):
     model, rows = model_of(family), rows_of([9, 4])
     kinds = [[0] * 5 + [1] * 4, [0, 1, 1, 0]]
@@ -137,40 +97,43 @@ def test_token_types_are_added_where_rows_have_them(family):
     assert not torch.allclose(found, ours(model, rows))
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_every_activation_of_the_table_is_transformers_own(activation):
-    model, rows = model_of("bert", hidden_act=activation), rows_of([9, 4])
-    torch.testing.assert_close(ours(model, rows), theirs(model, rows), atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("family", ["bert", *GATED])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_model_in_half_precision_is_served_too(family, dtype):
+    exact, rows = model_of(family), rows_of([70, 9, 4])
+    expected = theirs(exact, rows)
+    model = exact.to(dtype)
+    found, by_transformers = ours(model, rows), theirs(model, rows)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, by_transformers, atol=0.1, rtol=0.1)
+    off, off_by_transformers = ((given.float() - expected).abs().mean() for given in (found, by_transformers))
+    assert off < 1.2 * off_by_transformers
 
 
-@pytest.mark.parametrize("table", [32, 64])
-def test_far_positions_share_buckets_as_in_mpnet(table):
-    model = model_of("mpnet", relative_attention_num_buckets=table)
-    expected = model.encoder.compute_position_bias(torch.zeros(1, LONGEST, WIDTH))
-    found = native.position_bias(model, PackedLayout.of([LONGEST]))
-    torch.testing.assert_close(found, expected[:1])
-    # All are in use but the one for distance zero to what lies behind.
-    used = distance_buckets(LONGEST, 32, torch.device("cpu")).unique().tolist()
-    assert used == [bucket for bucket in range(32) if bucket != 16]
-
-
-def test_a_model_in_half_precision_is_served_too():
-    model, rows = model_of("bert").to(torch.bfloat16), rows_of([9, 4])
-    found = ours(model, rows)
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found, theirs(model, rows), atol=0.1, rtol=0.1)
-
-
-def test_a_model_whose_last_layers_were_taken_off_is_served_as_it_is_now():
-    model, rows = model_of("bert"), rows_of([9, 4])
+@pytest.mark.parametrize("kept", [[0], [1], [1, 0]], ids=str)
+@pytest.mark.parametrize("family", ["bert", *GATED])
+def test_a_model_whose_layers_were_taken_off_is_served_as_it_is_now(family, kept):
+    """In ModernBERT layers differ: the first has one norm less, and the second a window."""
+    model, rows = model_of(family), rows_of([9, 4])
     whole = ours(model, rows)
-    model.encoder.layer = model.encoder.layer[:1]
+    holder, name = (model.encoder, "layer") if family == "bert" else (model, "layers")
+    layers = getattr(holder, name)
+    setattr(holder, name, nn.ModuleList([layers[number] for number in kept]))
     found = ours(model, rows)
     torch.testing.assert_close(found, theirs(model, rows), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(found, whole)
 
 
-@pytest.mark.parametrize("family", ["albert", "modernbert", "nomic-bert", "deberta-v2", "t5", "llama"])
+@pytest.mark.parametrize("family", SERVED)
+def test_a_row_is_computed_without_regard_to_its_neighbours(family):
+    model, rows = with_biases(model_of(family)), rows_of([33, 20, 20, 1])
+    alone = torch.cat([ours(model, [row]) for row in rows])
+    torch.testing.assert_close(ours(model, rows), alone, atol=1e-5, rtol=1e-5)
+    others = [rows[0], *rows_of([20, 20, 50], seed=1)]
+    torch.testing.assert_close(ours(model, others)[:33], alone[:33], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["albert", "deberta-v2", "t5", "llama"])
 def test_other_architectures_are_left_to_transformers(family):
     model = tiny_model(family)
     assert not serves(model)
@@ -183,230 +146,34 @@ def test_other_configurations_are_left_to_transformers(settings):
     assert not serves(tiny_model("bert", **settings))
 
 
-def test_a_subclass_of_a_known_model_is_left_to_transformers():
-    model = tiny_model("bert")
-    model.__class__ = type("BertModel", (type(model),), {"__module__": "my.bert"})
+@pytest.mark.parametrize("family", ["bert", *GATED])
+def test_a_subclass_of_a_known_model_is_left_to_transformers(family):
+    model = tiny_model(family)
+    model.__class__ = type(type(model).__name__, (type(model),), {"__module__": "my.bert"})
     assert not serves(model)
 
 
-# -- what people put into models --------------------------------------------------------------------------
-
-
-class Doubled(nn.Linear):
-    """A layer of one's own."""
-
-    def forward(self, states):
-        return 2 * super().forward(states)
-
-
-def twice(module, inputs, output=None):
-    """A hook that doubles what a module gives; one that is called before it, what it gets."""
-    value = inputs if output is None else output
-    if isinstance(value, tuple):
-        return (2 * value[0], *value[1:])
-    return 2 * value
-
-
-def hook_a_linear_layer(model):
-    model.encoder.layer[0].output.dense.register_forward_hook(twice)
-
-
-def hook_what_goes_into_a_linear_layer(model):
-    model.encoder.layer[1].intermediate.dense.register_forward_pre_hook(twice)
-
-
-def hook_a_whole_layer(model):
-    model.encoder.layer[0].register_forward_hook(twice)
-
-
-def hook_the_attention_of_a_layer(model):
-    model.encoder.layer[1].attention.register_forward_hook(twice)
-
-
-def hook_the_embeddings(model):
-    model.embeddings.register_forward_hook(twice)
-
-
-def hook_the_word_embeddings(model):
-    model.embeddings.word_embeddings.register_forward_hook(twice)
-
-
-def hook_the_model(model):
-    def double_states(module, inputs, output):
-        output.last_hidden_state = 2 * output.last_hidden_state
-        return output
-
-    model.register_forward_hook(double_states)
-
-
-def replace_a_linear_layer(model):
-    old = model.encoder.layer[0].attention.self.query
-    new = Doubled(old.in_features, old.out_features)
-    new.load_state_dict(old.state_dict())
-    model.encoder.layer[0].attention.self.query = new
-
-
-def replace_the_activation(model):
-    model.encoder.layer[0].intermediate.intermediate_act_fn = nn.Sequential(nn.Tanh())
-
-
-def replace_the_norm_of_the_embeddings(model):
-    model.embeddings.LayerNorm = nn.Identity()
-
-
-def replace_the_embedding_table(model):
-    class Tripled(nn.Embedding):
-        def forward(self, ids):
-            return 3 * super().forward(ids)
-
-    old = model.embeddings.word_embeddings
-    new = Tripled(old.num_embeddings, old.embedding_dim)
-    new.load_state_dict(old.state_dict())
-    model.embeddings.word_embeddings = new
-
-
-def patch_the_forward_of_a_part(model):
-    part = model.encoder.layer[1].output
-    original = part.forward
-    part.forward = types.MethodType(lambda self, *args: 2 * original(*args), part)
-
-
-def parametrize_a_weight(model):
-    class Negative(nn.Module):
-        def forward(self, weight):
-            return -weight
-
-    nn.utils.parametrize.register_parametrization(model.encoder.layer[0].output.dense, "weight", Negative())
-
-
-def prune_a_weight(model):
-    from torch.nn.utils import prune
-
-    prune.l1_unstructured(model.encoder.layer[0].output.dense, "weight", amount=0.5)
-
-
-def put_a_weight_of_another_kind(model):
-    class Negated(torch.Tensor):
-        """A weight that counts the other way round, as quantised weights are tensors of their own kinds."""
-
-        @classmethod
-        def __torch_function__(cls, function, kinds, args=(), kwargs=None):
-            def plain(value):
-                return -value.as_subclass(torch.Tensor) if isinstance(value, cls) else value
-
-            if function is nn.functional.linear:
-                return function(*map(plain, args), **(kwargs or {}))
-            return super().__torch_function__(function, kinds, args, kwargs)
-
-    layer = model.encoder.layer[0].output.dense
-    layer.weight = nn.Parameter(layer.weight.detach().as_subclass(Negated), requires_grad=False)
-
-
-def add_lora_to_the_attention(model):
-    inject_lora(model, ["query", "value"])
-
-
-def add_lora_to_the_word_embeddings(model):
-    inject_lora(model, ["word_embeddings"])
-
-
-def inject_lora(model, targets):
-    from peft import LoraConfig, inject_adapter_in_model
-
-    torch.manual_seed(1)
-    inject_adapter_in_model(LoraConfig(r=2, target_modules=targets, init_lora_weights=False), model)
-
-
-TOUCHES = [
-    hook_a_linear_layer,
-    hook_what_goes_into_a_linear_layer,
-    hook_a_whole_layer,
-    hook_the_attention_of_a_layer,
-    hook_the_embeddings,
-    hook_the_word_embeddings,
-    hook_the_model,
-    replace_a_linear_layer,
-    replace_the_activation,
-    replace_the_norm_of_the_embeddings,
-    replace_the_embedding_table,
-    patch_the_forward_of_a_part,
-    parametrize_a_weight,
-    prune_a_weight,
-    put_a_weight_of_another_kind,
-    add_lora_to_the_attention,
-    add_lora_to_the_word_embeddings,
-]
-
-
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return tiny_checkpoint("bert", tmp_path_factory.mktemp("bert"))
+def checkpoint_of(tmp_path_factory):
+    return cache(lambda family: tiny_checkpoint(family, tmp_path_factory.mktemp(family)))
 
 
-@pytest.fixture(scope="module")
-def opened(checkpoint):
+@pytest.fixture(params=["bert", *GATED])
+def checkpoint(request, checkpoint_of):
+    return checkpoint_of(request.param)
+
+
+@pytest.fixture
+def model(checkpoint):
+    """A model to do anything to."""
     model = SentenceTransformer(str(checkpoint), device="cpu")
     assert model[0].auto_model is not None
     return model
 
 
-@pytest.fixture
-def model(opened):
-    """A model to do anything to."""
-    return copy.deepcopy(opened)
-
-
-TEXTS = [*sample_texts()[:5], "short", "two words"]
-
-
-def averaged(model, texts):
-    """Transformers' own forward over padded rows, and the plain average."""
-    features = model.tokenizer(texts, return_tensors="pt", truncation=True, max_length=128, padding=True)
-    with torch.no_grad():
-        states = model[0].auto_model(**features).last_hidden_state
-    kept = features["attention_mask"].bool()
-    return np.stack([row[mask].mean(dim=0).numpy() for row, mask in zip(states, kept)])
-
-
-@pytest.mark.parametrize("touch", TOUCHES, ids=lambda touch: touch.__name__)
-def test_what_has_been_put_into_a_model_keeps_our_forward_away_and_counts(model, touch):
-    before = model.encode(TEXTS)
-    assert runs(model[0].auto_model)
-    touch(model[0].auto_model)
-    assert not runs(model[0].auto_model)
-    found = model.encode(TEXTS)
-    np.testing.assert_allclose(found, averaged(model, TEXTS), atol=1e-5)
-    assert np.abs(found - before).max() > 1e-3
-
-
-def test_a_hook_sees_padded_rows_and_once_removed_is_forgotten(model):
-    shapes = []
-    handle = model[0].auto_model.encoder.register_forward_hook(
-        lambda module, inputs, output: shapes.append(output.last_hidden_state.shape)
-    )
-    model.encode(TEXTS)
-    handle.remove()
-    assert [shape[0] for shape in shapes] == [len(TEXTS)]
-    model.encode(TEXTS)
-    assert len(shapes) == 1
-    assert runs(model[0].auto_model)
-
-
-def test_a_hook_on_everything_is_honoured(model):
-    seen = []
-    handle = nn.modules.module.register_module_forward_hook(
-        lambda module, inputs, output: seen.append(type(module).__name__)
-    )
-    try:
-        found = model.encode(TEXTS)
-    finally:
-        handle.remove()
-    assert "BertLayer" in seen
-    np.testing.assert_allclose(found, averaged(model, TEXTS), atol=1e-5)
-
-
-def test_gradients_autocast_and_training_keep_our_forward_away():
-    model = tiny_model("bert")
+@pytest.mark.parametrize("family", ["bert", *GATED])
+def test_gradients_autocast_and_training_keep_our_forward_away(family):
+    model = tiny_model(family)
     assert forward_of(model) is None  # gradients are wanted
     with torch.no_grad():
         assert forward_of(model) is not None
@@ -414,6 +181,20 @@ def test_gradients_autocast_and_training_keep_our_forward_away():
             assert forward_of(model) is None
         model.train()
         assert forward_of(model) is None
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_packed_model_gives_what_its_texts_give_one_at_a_time_and_padded(checkpoint, pooling):
+    transformer = Transformer(str(checkpoint))
+    model = SentenceTransformer(modules=[transformer, Pooling(WIDTH, pooling)], device="cpu")
+    assert transformer.can_pack
+    assert runs(transformer.auto_model)
+    found = model.encode(TEXTS)
+    np.testing.assert_allclose(found, np.stack([model.encode(text) for text in TEXTS]), atol=1e-5)
+    transformer.unpad_inputs = False
+    np.testing.assert_allclose(found, model.encode(TEXTS), atol=1e-5)
+    if pooling == "mean":
+        np.testing.assert_allclose(found, averaged(model, TEXTS), atol=1e-5)
 
 
 def test_packed_features_with_gradients_give_the_gradients_of_padded_ones(model):

@@ -13,7 +13,8 @@ import pytest
 pytest.importorskip("typer")
 pytest.importorskip("rich")
 
-from recipes.smallest import pca, write_scored_pairs
+from recipes.small_files import write_scored_pairs
+from recipes.smallest import pca
 from sentence_transformers.cli import main
 from sentence_transformers.cli.train import command_of
 from sentence_transformers.recipes import RECIPES, recipe
@@ -39,7 +40,7 @@ def test_every_field_of_a_recipe_is_an_option_with_a_help_text(name):
 
 def test_the_commands_on_the_pages_of_the_examples_can_be_given():
     commands = [command for page in PAGES for command in commands_of(page)]
-    assert {command[0] for command in commands} >= set(RECIPES) - {"finetune"}
+    assert {command[0] for command in commands} >= set(RECIPES)
     for name, *arguments in commands:
         # Files are looked for by the config; here it is only read what is said.
         command_of(name).make_context(name, list(arguments))

@@ -1,80 +1,30 @@
 """The smallest run of each recipe: tiny models, a few texts. To add a recipe, add its function to `SMALLEST`.
 
-Each function writes the files it needs into a folder and gives the arguments of the recipe's `Config`, all but
-`out`.
+Each function writes the files it needs into a folder (`small_files.py`, `small_models.py`) and gives the arguments of
+the recipe's `Config`, all but `out`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tiny import (
-    FAMILIES,
-    VOCABULARY_SIZE,
-    sample_texts,
-    special_token_ids,
-    tiny_checkpoint,
-    tiny_tokenizer,
+from recipes.small_files import (
+    sentences,
+    write_classed,
+    write_lines,
+    write_pairs,
+    write_queried,
+    write_retrieval_set,
+    write_scored_pairs,
+    write_table,
+    write_translations,
 )
+from recipes.small_models import other_start, tiny_labeller, tiny_start, tiny_writer
 
 COMMON = {"device": "cpu", "quiet": True, "seed": 3}
 TRAINED = {**COMMON, "max_length": 16, "batch_size": 4, "save_steps": 2, "learning_rate": 1e-3}
-
-
-def tiny_start(folder: Path, family: str = "bert") -> str:
-    """A tiny checkpoint to start from."""
-    path = folder / "start"
-    if not path.is_dir():
-        tiny_checkpoint(family, path)
-    return str(path)
-
-
-@cache
-def sentences(count: int) -> tuple[str, ...]:
-    """Different short sentences."""
-    texts = [text[:60] for text in sample_texts()]
-    return tuple(f"{texts[number % len(texts)]} {number}" for number in range(count))
-
-
-def write_lines(folder: Path, texts: Sequence[str]) -> Path:
-    """A file of lines."""
-    path = folder / "texts.txt"
-    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
-    return path
-
-
-def write_table(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """A file of JSON lines."""
-    path = folder / f"{name}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def write_scored_pairs(folder: Path) -> Path:
-    """A table to judge similarity by."""
-    texts = sentences(16)
-    rows = [
-        {"sentence1": texts[number], "sentence2": texts[(number * 5 + 1) % 16], "score": number / 4}
-        for number in range(12)
-    ]
-    return write_table(folder / "sts", "dev", rows)
-
-
-def write_retrieval_set(folder: Path, documents: int = 12) -> Path:
-    """A folder with a retrieval set, whose queries are the beginnings of its documents."""
-    texts = sentences(documents)
-    place = folder / "retrieval"
-    write_table(
-        place, "corpus", [{"_id": f"d{n}", "title": "", "text": text} for n, text in enumerate(texts)]
-    )
-    write_table(place, "queries", [{"_id": f"q{n}", "text": text[:20]} for n, text in enumerate(texts[:6])])
-    write_table(place, "qrels", [{"query_id": f"q{n}", "doc_id": f"d{n}", "score": 1} for n in range(6)])
-    return place
 
 
 def unlabelled(folder: Path) -> dict[str, Any]:
@@ -93,15 +43,6 @@ def tsdae(folder: Path) -> dict[str, Any]:
 def tsdae_over_and_over(folder: Path) -> dict[str, Any]:
     """Two passes, each with damage of its own."""
     return {**unlabelled(folder), "epochs": 2, "batch_size": 8}
-
-
-def write_translations(folder: Path, language: str) -> Path:
-    """Sentences with what stands for their translations: the same words backwards, behind the language's name."""
-    return write_table(
-        folder,
-        f"en-{language}",
-        [{"en": text, language: f"{language} {' '.join(text.split()[::-1])}"} for text in sentences(12)],
-    )
 
 
 def multilingual_contrasted(folder: Path) -> dict[str, Any]:
@@ -124,21 +65,6 @@ def multilingual(folder: Path) -> dict[str, Any]:
 def supervised(folder: Path, data: Path) -> dict[str, Any]:
     """What recipes that learn from a table have in common."""
     return {**TRAINED, "model": tiny_start(folder), "data": data, "dev": write_scored_pairs(folder)}
-
-
-def write_pairs(folder: Path) -> Path:
-    """Beginnings and ends of the same sentence."""
-    return write_table(
-        folder,
-        "pairs",
-        [{"anchor": text[:30], "positive": text[20:]} for text in sentences(24)],
-    )
-
-
-def write_classed(folder: Path) -> Path:
-    """Texts of three classes."""
-    rows = [{"text": text, "label": "abc"[number % 3]} for number, text in enumerate(sentences(24))]
-    return write_table(folder, "classed", rows)
 
 
 def finetune_scored(folder: Path) -> dict[str, Any]:
@@ -252,46 +178,6 @@ def hyperparameter_search(folder: Path) -> dict[str, Any]:
     }
 
 
-def write_queried(folder: Path) -> Path:
-    """A table of queries and passages: the beginnings of sentences, and the sentences."""
-    rows = [{"question": text[:20], "answer": text} for text in sentences(24)]
-    return write_table(folder, "queried", rows)
-
-
-def tiny_writer(folder: Path, family: str = "t5") -> str:
-    """A tiny model that writes nonsense, the same in each run."""
-    path = folder / f"writer-{family}"
-    if not path.is_dir():
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
-
-        kind = FAMILIES[family]
-        config = AutoConfig.for_model(
-            kind.model_type,
-            **{"vocab_size": VOCABULARY_SIZE, **special_token_ids(family), **kind.settings},
-        )
-        whole: Any = AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            whole.from_config(config).save_pretrained(path)
-        tiny_tokenizer(family).save_pretrained(path)
-    return str(path)
-
-
-def tiny_labeller(folder: Path) -> str:
-    """A tiny cross-encoder with one score for a pair."""
-    path = folder / "labeller"
-    if not path.is_dir():
-        import torch
-
-        from sentence_transformers import CrossEncoder
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            CrossEncoder(tiny_start(folder), num_labels=1, device="cpu").save_pretrained(str(path))
-    return str(path)
-
-
 def query_generator(folder: Path) -> dict[str, Any]:
     return {
         **TRAINED,
@@ -327,14 +213,6 @@ def gpl(folder: Path) -> dict[str, Any]:
         "retrievers": [tiny_start(folder), other_start(folder)],
         "negatives_per_retriever": 3,
     }
-
-
-def other_start(folder: Path) -> str:
-    """Another tiny checkpoint than `tiny_start`."""
-    path = folder / "other-start"
-    if not path.is_dir():
-        tiny_checkpoint("bert", path, seed=1)
-    return str(path)
 
 
 def distillation(folder: Path) -> dict[str, Any]:

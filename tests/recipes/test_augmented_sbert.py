@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from recipes.smallest import augmented_across, augmented_in_domain, write_classed, write_pairs, write_table
+from recipes.small_files import write_classed, write_pairs, write_table
+from recipes.smallest import augmented_across, augmented_in_domain
 from sentence_transformers import CrossEncoder
 from sentence_transformers.recipes.augmented_sbert import Config, candidates, gold_of, run
 from sentence_transformers.recipes.shards import read_lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recipes.smallest import write_lines
+from recipes.small_files import write_lines
 from sentence_transformers.recipes.config import RecipeConfig, TrainedConfig, UnlabelledConfig, described
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recipes.smallest import ct, ct_in_batch, sentences
+from recipes.small_files import sentences
+from recipes.smallest import ct, ct_in_batch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.losses.contrastive_tension import TwoModelLoss
 from sentence_transformers.recipes.ct import Config, pairs, run

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.smallest import taught, tiny_start, write_lines, write_pairs
+from recipes.small_files import write_lines, write_pairs
+from recipes.small_models import tiny_start
+from recipes.smallest import taught
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.modules.dense import Dense
 from sentence_transformers.modules.normalize import Normalize

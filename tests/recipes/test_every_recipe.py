@@ -13,7 +13,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from recipes.smallest import SMALLEST
 from sentence_transformers.recipes import RECIPES, recipe
-from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.running import LOCK, Run
+from sentence_transformers.storage.durable import only_one_writer
 
 UNDISTURBED: dict[str, Path] = {}
 
@@ -119,6 +120,7 @@ def test_a_finished_recipe_is_only_read_again(name, finished, monkeypatch):
     report = run(name, data, out)
     assert (out / "report.md").read_text(encoding="utf-8") == before
     assert report.table() in before
+    assert report.model_path == (None if name.startswith("quantization") else out / "model")
 
 
 @pytest.mark.parametrize("name", SMALLEST)
@@ -126,3 +128,14 @@ def test_other_settings_in_the_same_folder_are_refused(name, finished):
     data, out = finished(name)
     with pytest.raises(ValueError, match=r"other settings: seed was 3, now 4.*overwrite=True"):
         run(name, data, out, seed=4)
+
+
+@pytest.mark.parametrize("name", {name.split(" ")[0]: name for name in SMALLEST}.values())
+def test_a_folder_that_another_run_holds_is_refused(name, tmp_path):
+    (tmp_path / "out").mkdir()
+    with (
+        only_one_writer(tmp_path / "out" / LOCK),
+        pytest.raises(RuntimeError, match="Another process is writing here"),
+    ):
+        run(name, tmp_path / "data", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from recipes.smallest import genq, sentences, tiny_start, write_lines, write_table
+from recipes.small_files import sentences, write_lines, write_table
+from recipes.small_models import tiny_start
+from recipes.smallest import genq
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.recipes import generation
 from sentence_transformers.recipes.generation import (

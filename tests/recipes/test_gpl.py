@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recipes.small_files import sentences
+from recipes.small_models import tiny_labeller, tiny_start
 from recipes.smallest import gpl as smallest
-from recipes.smallest import sentences, tiny_labeller, tiny_start
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.losses.margin_mse import MarginMSELoss
 from sentence_transformers.recipes.generation import Written
@@ -86,17 +87,20 @@ def test_margins_are_differences_of_the_cross_encoders_raw_scores(tmp_path):
     assert read_json(folder / "scale.json")["scale"] > 0
 
 
-def test_the_scale_makes_both_margins_spread_alike(tmp_path):
-    config = config_of(tmp_path)
+@pytest.mark.parametrize("prompts", [{}, {"query": "ask: ", "passage": "found: "}], ids=["bare", "prompted"])
+def test_the_scale_makes_both_margins_spread_alike(tmp_path, prompts):
+    start = SentenceTransformer(tiny_start(tmp_path), device="cpu", prompts=prompts)
+    start.save_pretrained(str(tmp_path / "model"))
+    config = config_of(tmp_path, model=str(tmp_path / "model"))
     rows = [
         Labelled(one.query, one.document, f"d{place + 3}", place * 0.7) for place, one in enumerate(QUERIES)
     ]
     scale = fitting_scale(rows, DOCUMENTS, config)
     model = load(config.model, config)
-    vector = {text: model.encode(text, convert_to_tensor=True) for text in DOCUMENTS.values()}
+    vector = {text: model.encode_document(text, convert_to_tensor=True) for text in DOCUMENTS.values()}
     ours = []
     for row in rows:
-        query = model.encode(row.query, convert_to_tensor=True)
+        query = model.encode_query(row.query, convert_to_tensor=True)
         both = [vector[DOCUMENTS[name]] for name in (row.positive, row.negative)]
         ours.append(
             scale

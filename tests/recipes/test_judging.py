@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from sklearn.metrics import average_precision_score
 
-from recipes.smallest import sentences, tiny_start, write_retrieval_set, write_scored_pairs, write_table
+from recipes.small_files import sentences, write_retrieval_set, write_scored_pairs, write_table
+from recipes.small_models import tiny_start
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.recipes.judging import Judge, judges
 

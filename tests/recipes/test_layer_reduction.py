@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from recipes.smallest import TRAINED, taught, tiny_start, write_scored_pairs
+from recipes.small_files import write_scored_pairs
+from recipes.small_models import tiny_start
+from recipes.smallest import TRAINED, taught
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.recipes import layer_reduction
 from sentence_transformers.recipes.layers import layers_of

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from recipes.smallest import matryoshka_both, matryoshka_widths, write_table
+from recipes.small_files import write_table
+from recipes.smallest import matryoshka_both, matryoshka_widths
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.recipes.judging import Judge
 from sentence_transformers.recipes.layers import layers_of, with_layers

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from recipes.smallest import mlm, sentences
+from recipes.small_files import sentences
+from recipes.smallest import mlm
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.recipes.mlm import Config, GuessingLoss, masked_language_model, perplexity, run
 from tiny import ENCODERS, sample_texts, tiny_checkpoint

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from recipes.small_files import write_table, write_translations
+from recipes.small_models import tiny_start
 from recipes.smallest import multilingual as smallest
-from recipes.smallest import tiny_start, write_table, write_translations
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.recipes.multilingual import Config, ContrastedMSELoss, read_translations, run
 from sentence_transformers.tensors.embeddings import Embeddings

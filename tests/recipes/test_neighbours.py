@@ -8,7 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from recipes.smallest import sentences, tiny_start
+from recipes.small_files import sentences
+from recipes.small_models import tiny_start
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.recipes.neighbours import WordIndex, different, pairs_by_meaning, pairs_by_words
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from recipes.small_files import sentences, write_pairs, write_scored_pairs
 from recipes.smallest import pca as smallest_pca
-from recipes.smallest import sentences, write_pairs, write_scored_pairs
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.modules.dense import Dense
 from sentence_transformers.modules.normalize import Normalize

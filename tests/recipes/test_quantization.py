@@ -39,6 +39,7 @@ def test_only_the_precisions_that_are_asked_for_are_tried(tmp_path):
     settings = {**smallest_quantization(tmp_path), "precision": ["int8"], "out": tmp_path / "out"}
     report = quantization.run(quantization.Config(**settings))
     assert [(row["model"], row["bytes"]) for row in report.rows] == [("start", 128), ("int8", 32)]
+    assert report.model_path is None
 
 
 def test_ndcg_is_that_of_its_definition(small):

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
+from recipes.small_files import sentences, write_table
+from recipes.small_models import tiny_writer
 from recipes.smallest import query_generator as smallest
-from recipes.smallest import sentences, tiny_writer, write_table
 from sentence_transformers.recipes.query_generator import (
     NO_LABEL,
     Config,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recipes.smallest import sentences, simcse
+from recipes.small_files import sentences
+from recipes.smallest import simcse
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 from sentence_transformers.recipes.simcse import Config, check_dropout, run, set_dropout

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from recipes.smallest import tiny_start, write_table
+from recipes.small_files import write_table
+from recipes.small_models import tiny_start
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.losses import (
     BatchHardSoftMarginTripletLoss,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recipes.smallest import write_retrieval_set, write_table
+from recipes.small_files import write_retrieval_set, write_table
 from sentence_transformers.recipes.tables import read_retrieval_set
 
 

@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from recipes.smallest import sentences, tiny_start, tiny_writer
+from recipes.small_files import sentences
+from recipes.small_models import tiny_start, tiny_writer
 from sentence_transformers.recipes.text_writers import (
     Sampling,
     freeze,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from recipes.smallest import sentences, tsdae, tsdae_over_and_over
+from recipes.small_files import sentences
+from recipes.smallest import tsdae, tsdae_over_and_over
 from sentence_transformers.recipes.tsdae import Config, damaged, run
 
 

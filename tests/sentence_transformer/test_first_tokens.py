@@ -20,7 +20,7 @@ from tiny import WIDTH, sample_texts, tiny_checkpoint
 TEXTS = [*sample_texts()[:12], "", " ".join(sample_texts()[:30])]
 
 
-@pytest.fixture(params=["bert", "mpnet", "distilbert", "modernbert"])
+@pytest.fixture(params=["bert", "mpnet", "distilbert", "modernbert", "nomic-bert"])
 def model(request, tmp_path):
     transformer = Transformer(str(tiny_checkpoint(request.param, tmp_path)))
     return SentenceTransformer(

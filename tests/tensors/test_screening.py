@@ -96,7 +96,8 @@ def test_shortened_rows_stay_within_their_memory(monkeypatch):
 
 @pytest.fixture
 def always(monkeypatch):
-    """Screens wherever it can be done, whether or not it pays."""
+    """Screens by axes wherever it can be done, whether or not it pays."""
+    monkeypatch.setattr(screening, "kernel_limit", lambda: None)
     monkeypatch.setattr(screening, "WORTHWHILE", 1000.0)
     monkeypatch.setattr(screening, "FEWEST_QUERIES", 1)
     monkeypatch.setattr(screening, "SCORES_FOR_AXES", 0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sentence_transformers.backend import fixed_shapes
+from sentence_transformers.backend.near_attention import attention_within_window
 from sentence_transformers.inputs.packing import PackedLayout
 
 NAME = "sentence_transformers_packed"
@@ -145,13 +146,18 @@ def packed_attention(
         if length == 0:
             continue
         mask = None if bias is None else bias[:, :, :length, :length]
-        if window is not None and length > window:
-            mask = window_mask(length, window, is_causal, query.device)
+        attend: Callable[..., None]
+        if window is not None and length > window and query.device.type == "cpu":
+            attend = partial(attention_within_window, window=window, is_causal=is_causal, scale=scale)
+            kind = ("attention", window, is_causal, scale)
+        else:
+            if window is not None and length > window:
+                mask = window_mask(length, window, is_causal, query.device)
+            attend = partial(attention_of_equal_rows, mask=mask, is_causal=is_causal, scale=scale)
+            kind = ("attention", mask is None, is_causal, scale)
         states = (rows(query), rows(key), rows(value))
         seen = output[start:stop].view(count, length, heads, size)
-        attend = partial(attention_of_equal_rows, mask=mask, is_causal=is_causal, scale=scale)
         if fixed_shapes.wanted():
-            kind = ("attention", mask is None, is_causal, scale)
             alike = [part.contiguous() for part in states]
             fixed_shapes.by_blocks(attend, *alike, out=seen, key=kind, least=1)
         else:

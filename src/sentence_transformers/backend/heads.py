@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from sentence_transformers.backend import fixed_shapes
-from sentence_transformers.backend.native import every_module, first_tokens, is_usual
+from sentence_transformers.backend.parts import first_tokens
+from sentence_transformers.backend.untouched import every_module, is_usual
 from sentence_transformers.inputs.packing import PackedLayout
 
 Head = Callable[[Any, Tensor], Tensor]  # the model and one vector for each row, (B, D) -> scores (B, labels)

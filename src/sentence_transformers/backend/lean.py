@@ -1,7 +1,7 @@
 """A checkpoint opened without transformers.
 
 Importing transformers' modelling code takes longer than everything else between the start of a process and
-its first embedding. For the families that `native.py` computes, the weights file and `config.json` say all
+its first embedding. For the families that `bert.py` computes, the weights file and `config.json` say all
 that is needed, so a model can be opened without it: `LeanEncoder`, and `LeanClassifier` with a head, have the
 same parameters under the same names, and `grown` turns them into the real transformers model, sharing those
 parameters, as soon as anybody asks for that. Anything unusual about a checkpoint, and it is not opened this way.
@@ -18,7 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sentence_transformers.backend.native import ACTIVATIONS, FAMILIES, Family
+from sentence_transformers.backend.bert import FAMILIES, Family
+from sentence_transformers.backend.int8 import Int8Linear
+from sentence_transformers.backend.int8_checkpoint import SCALE, is_int8
+from sentence_transformers.backend.parts import ACTIVATIONS
 from sentence_transformers.storage.folder import SAFETENSORS, read_json, read_weights
 
 CLASSES: dict[str, str] = {
@@ -54,7 +57,7 @@ NEEDED_SETTINGS = (
 )
 """What `config.json` has to say itself: nothing here knows transformers' defaults."""
 
-UNUSUAL_SETTINGS = ("auto_map", "quantization_config", "adapters", "pruned_heads", "chunk_size_feed_forward")
+UNUSUAL_SETTINGS = ("auto_map", "adapters", "pruned_heads", "chunk_size_feed_forward")
 """Settings with which a checkpoint is left to transformers."""
 
 EMBEDDING_TABLES = (
@@ -159,6 +162,8 @@ def layer_of(path: str, state: Mapping[str, Tensor], epsilon: float) -> nn.Modul
     else:
         kind, facts = nn.Linear, {"in_features": weight.shape[1], "out_features": weight.shape[0]}
     # The constructors would draw random weights first, from everybody's random numbers.
+    if weight.dtype == torch.int8:
+        return Int8Linear(weight, state[f"{path}.{SCALE}"], bias)
     layer: Any = object.__new__(kind)
     nn.Module.__init__(layer)
     for name, fact in facts.items():
@@ -200,11 +205,25 @@ def open_lean(folder: Path, task: str = "feature-extraction") -> LeanModel | Non
         for name, tensor in read_weights(folder).items()
         if not name.endswith("embeddings.position_ids")
     }
-    if {name: tuple(tensor.shape) for name, tensor in state.items()} != expected_shapes(settings, has_head):
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if name.rpartition(".")[2] != SCALE}
+    if shapes != expected_shapes(settings, has_head):
         return None
-    if any(tensor.dtype != torch.float32 for tensor in state.values()):
+    if not all(
+        tensor.dtype == torch.float32 or is_int8_weight(name, state) for name, tensor in state.items()
+    ):
         return None
     return (LeanClassifier if has_head else LeanEncoder)(settings, state, str(folder))
+
+
+def is_int8_weight(name: str, state: Mapping[str, Tensor]) -> bool:
+    """Whether a tensor is the weight of a layer in eight bits, with its steps beside it."""
+    scale = state.get(f"{name.removesuffix('.weight')}.{SCALE}")
+    return (
+        state[name].dtype == torch.int8
+        and scale is not None
+        and scale.shape == (len(state[name]), 1)
+        and scale.dtype == torch.float32
+    )
 
 
 def is_usual(settings: Any, has_head: bool) -> bool:
@@ -219,6 +238,7 @@ def is_usual(settings: Any, has_head: bool) -> bool:
         and settings.get("model_type") in CLASSES
         and all(settings.get(name) is not None for name in NEEDED_SETTINGS)
         and not any(settings.get(name) for name in UNUSUAL_SETTINGS)
+        and (not settings.get("quantization_config") or is_int8(settings["quantization_config"]))
         and settings["hidden_act"] in ACTIVATIONS
         and settings.get("position_embedding_type", "absolute") == "absolute"
         and not settings.get("is_decoder")

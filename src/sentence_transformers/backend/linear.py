@@ -1,27 +1,48 @@
 """Ways to compute a linear layer of our own forward, and which to take when.
 
-As it is, with a weight arranged for small batches, or in blocks of fixed shapes. Each takes states (T, in), the layer
-and a buffer (T, out), which the result may overwrite. Nothing here knows about models.
+As it is, with a weight arranged for small batches, in blocks of fixed shapes, or in eight bits. Each takes states
+(T, in), the layer and a buffer (T, out), which the result may overwrite. Nothing here knows about models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sentence_transformers.backend import arranged, fixed_shapes
+from sentence_transformers.backend import arranged, fixed_shapes, int8
+from sentence_transformers.backend.int8 import Int8Linear
 
 Linear = Callable[[Tensor, Any, Tensor], Tensor]
+
+KINDS = (nn.Linear, Int8Linear)
+"""The layers that can be computed here."""
 
 
 def linear_for(states: Tensor) -> Linear:
     """The way to compute the layers of a batch with states (T, D) like these."""
+    way = float_way(states)
+    # Sums of whole numbers are exact: in eight bits there is one way, whatever the batch.
+    return lambda rows, part, buffer: (
+        int8.compute(rows, part, buffer) if type(part) is Int8Linear else way(rows, part, buffer)
+    )
+
+
+def float_way(states: Tensor) -> Linear:
+    """The same for layers that are not in eight bits."""
     if fixed_shapes.wanted():
         return fixed_linear
     return arranged.linear if arranged.pays(states) else plain_linear
+
+
+def several_of(states: Tensor, parts: Sequence[Any], buffers: Sequence[Tensor]) -> list[Tensor]:
+    """What several layers make of the same states (T, in)."""
+    if all(type(part) is Int8Linear for part in parts):
+        return int8.compute_several(states, parts, buffers)
+    linear = linear_for(states)
+    return [linear(states, part, buffer) for part, buffer in zip(parts, buffers, strict=True)]
 
 
 def fixed_linear(states: Tensor, part: Any, buffer: Tensor) -> Tensor:
@@ -51,9 +72,20 @@ def can_be_fixed(part: nn.Linear) -> bool:
     )
 
 
+def all_can_be_fixed(parts: Iterable[nn.Linear]) -> bool:
+    """The same for many layers; of those that are computed in the same way only one is tried."""
+    unlike = {
+        (part.weight.shape, part.weight.stride(), part.weight.device, part.bias is None): part
+        for part in parts
+    }
+    return all(map(can_be_fixed, unlike.values()))
+
+
 def activation_can_be_fixed(activation: Callable[[Tensor], Tensor], part: nn.Linear) -> bool:
     """The same for an activation of what a linear layer gives."""
-    return fixed_shapes.possible(activation, out=part.weight.new_empty(0, part.out_features), key=activation)
+    kind = torch.float32 if type(part) is Int8Linear else part.weight.dtype
+    out = part.weight.new_empty(0, part.out_features, dtype=kind)
+    return fixed_shapes.possible(activation, out=out, key=activation)
 
 
 def key_of(part: Any) -> tuple[str, bool]:

@@ -22,7 +22,7 @@ from torch import nn
 from typing_extensions import Self
 
 from sentence_transformers.arguments import accepts_older_names
-from sentence_transformers.backend.native import every_module, has_hooks
+from sentence_transformers.backend.untouched import every_module, has_hooks
 from sentence_transformers.encoder.adapters import PeftAdapterMixin
 from sentence_transformers.encoder.computing import ComputingMixin
 from sentence_transformers.encoder.files import FilesMixin
@@ -33,6 +33,8 @@ from sentence_transformers.encoder.loading import (
     read_model_config,
     without_missing,
 )
+from sentence_transformers.encoder.optimizing import OptimizingMixin
+from sentence_transformers.encoder.quantizing import QuantizingMixin
 from sentence_transformers.inference.memory import TokenBudget
 from sentence_transformers.inference.prompts import check_prompt_name
 from sentence_transformers.inference.tokens import RawSource, RowSource, Source
@@ -51,7 +53,9 @@ _listing = threading.local()
 BACKENDS = ("torch", "onnx", "openvino")
 
 
-class BaseModel(nn.Sequential, ComputingMixin, FilesMixin, PeftAdapterMixin):
+class BaseModel(
+    nn.Sequential, ComputingMixin, FilesMixin, QuantizingMixin, OptimizingMixin, PeftAdapterMixin
+):
     """A sequence of modules with prompts, that can be saved, loaded and encoded with.
 
     Args:
@@ -446,6 +450,8 @@ class BaseModel(nn.Sequential, ComputingMixin, FilesMixin, PeftAdapterMixin):
     ) -> None:
         """Older name of `activation_checkpointing_enable`."""
         self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
+
+    compile = OptimizingMixin.compile  # in place of torch's, which would reach no batch of `encode` whole
 
     def clear_placement_cache(self) -> None:
         """Forget what was prepared for the place the model was in."""

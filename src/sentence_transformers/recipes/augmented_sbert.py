@@ -19,7 +19,7 @@ from sentence_transformers.recipes.config import option
 from sentence_transformers.recipes.judging import Judge, dev_judge, judged, judges
 from sentence_transformers.recipes.neighbours import Pair, different, pairs_by_meaning, pairs_by_words
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.running import only_run
 from sentence_transformers.recipes.shards import read_lines, write_in_shards, write_lines
 from sentence_transformers.recipes.supervised import (
     LABEL,
@@ -83,57 +83,59 @@ def run(config: Config) -> Report:
     """Let a cross-encoder label more pairs for a bi-encoder to learn from (Augmented SBERT)."""
     gold = gold_of(config)
     all_judges = judges(config.dev, config.test)
-    run = Run("augmented-sbert", config)
-    start = load(config.model, config)
-    run.measure("start", lambda: judged(start, all_judges))
+    with only_run("augmented-sbert", config) as run:
+        start = load(config.model, config)
+        run.measure("start", lambda: judged(start, all_judges))
 
-    def sample(folder: Path) -> None:
-        pairs = some_of(candidates(config, gold, start), config.silver_limit, config.seed)
-        if not pairs:
-            raise ValueError(
-                "There are no pairs to label, but for those of the gold. Pass further texts, other pairs, or a larger "
-                "top_k."
-            )
-        write_lines(folder / PAIRS, [{"sentence1": one, "sentence2": other} for one, other in pairs])
+        def sample(folder: Path) -> None:
+            pairs = some_of(candidates(config, gold, start), config.silver_limit, config.seed)
+            if not pairs:
+                raise ValueError(
+                    "There are no pairs to label, but for those of the gold. Pass further texts, other pairs, or a larger "
+                    "top_k."
+                )
+            write_lines(folder / PAIRS, [{"sentence1": one, "sentence2": other} for one, other in pairs])
 
-    pairs = run.step("pairs", sample) / PAIRS
-    teacher = trained(
-        run,
-        lambda: cross_encoder_lesson(config, gold),
-        config=teachers_config(config),
-        name="cross-encoder",
-        kind="CrossEncoder",
-    )
-    run.measure("cross-encoder", lambda: {**cross_figures(teacher, all_judges), "gold pairs": len(gold)})
-
-    def label(folder: Path) -> None:
-        def scored(rows: Sequence[Mapping[str, Any]], place: int) -> list[dict[str, Any]]:
-            both = [(row["sentence1"], row["sentence2"]) for row in rows]
-            scores = teacher.predict(both, show_progress_bar=False)
-            return [{**row, SCORE: float(score)} for row, score in zip(rows, scores, strict=True)]
-
-        write_in_shards(
-            folder / SILVER, read_lines(pairs), SHARD, scored, quiet=config.quiet, name="Labelling"
+        pairs = run.step("pairs", sample) / PAIRS
+        teacher = trained(
+            run,
+            lambda: cross_encoder_lesson(config, gold),
+            config=teachers_config(config),
+            name="cross-encoder",
+            kind="CrossEncoder",
         )
+        run.measure("cross-encoder", lambda: {**cross_figures(teacher, all_judges), "gold pairs": len(gold)})
 
-    silver = read_lines(run.step("silver", label, goes_on=True) / SILVER)
+        def label(folder: Path) -> None:
+            def scored(rows: Sequence[Mapping[str, Any]], place: int) -> list[dict[str, Any]]:
+                both = [(row["sentence1"], row["sentence2"]) for row in rows]
+                scores = teacher.predict(both, show_progress_bar=False)
+                return [{**row, SCORE: float(score)} for row, score in zip(rows, scores, strict=True)]
 
-    def student(name: str, rows: Sequence[Mapping[str, Any]]) -> Any:
-        def make() -> tuple[Any, Any, Any]:
-            model = load(config.model, config)
-            columns = {key: [row[key] for row in rows] for key in ("sentence1", "sentence2", SCORE)}
-            return model, columns, LOSSES[config.loss].make(model)
+            write_in_shards(
+                folder / SILVER, read_lines(pairs), SHARD, scored, quiet=config.quiet, name="Labelling"
+            )
 
-        return trained(run, make, config=config, name=name, judge=dev_judge(all_judges))
+        silver = read_lines(run.step("silver", label, goes_on=True) / SILVER)
 
-    if config.plain:
-        plain = student("gold alone", gold)
-        run.measure("gold alone", lambda: {**judged(plain, all_judges), "gold pairs": len(gold)})
-    is_own = config.scenario == "in-domain"
-    model = student("training", [*gold, *silver] if is_own else silver)
-    counts = {"gold pairs": len(gold) if is_own else 0, "silver pairs": len(silver)}
-    run.measure("gold and silver" if is_own else "silver", lambda: {**judged(model, all_judges), **counts})
-    return run.finish(model)
+        def student(name: str, rows: Sequence[Mapping[str, Any]]) -> Any:
+            def make() -> tuple[Any, Any, Any]:
+                model = load(config.model, config)
+                columns = {key: [row[key] for row in rows] for key in ("sentence1", "sentence2", SCORE)}
+                return model, columns, LOSSES[config.loss].make(model)
+
+            return trained(run, make, config=config, name=name, judge=dev_judge(all_judges))
+
+        if config.plain:
+            plain = student("gold alone", gold)
+            run.measure("gold alone", lambda: {**judged(plain, all_judges), "gold pairs": len(gold)})
+        is_own = config.scenario == "in-domain"
+        model = student("training", [*gold, *silver] if is_own else silver)
+        counts = {"gold pairs": len(gold) if is_own else 0, "silver pairs": len(silver)}
+        run.measure(
+            "gold and silver" if is_own else "silver", lambda: {**judged(model, all_judges), **counts}
+        )
+        return run.finish(model)
 
 
 def gold_of(config: Config) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from sentence_transformers.recipes.config import UnlabelledConfig, option
 from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.passes import Columns, InOrder, Passes
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.running import only_run
 from sentence_transformers.recipes.tables import read_texts, some_of
 from sentence_transformers.recipes.training import load, repooled, trained
 
@@ -59,24 +59,24 @@ def run(config: Config) -> Report:
     texts = some_of(read_texts(config.texts, config.column), config.limit, config.seed)
     if not config.in_batch_negatives:
         check_enough(texts, config.negatives)
-    run = Run("ct", config)
-    run.measure("start", lambda: judged(load(config.model, config), all_judges))
+    with only_run("ct", config) as run:
+        run.measure("start", lambda: judged(load(config.model, config), all_judges))
 
-    def make() -> tuple[Any, Any, Any]:
-        model = repooled(load(config.model, config), config.pooling)
-        if config.in_batch_negatives:
-            loss: Any = ContrastiveTensionLossInBatchNegatives(model, scale=config.scale)
-            return model, {"text": texts}, loss
-        rows = Passes(lambda number: pairs(texts, config.negatives, seed=config.seed, number=number))
-        return model, rows, ContrastiveTensionLoss(model)
+        def make() -> tuple[Any, Any, Any]:
+            model = repooled(load(config.model, config), config.pooling)
+            if config.in_batch_negatives:
+                loss: Any = ContrastiveTensionLossInBatchNegatives(model, scale=config.scale)
+                return model, {"text": texts}, loss
+            rows = Passes(lambda number: pairs(texts, config.negatives, seed=config.seed, number=number))
+            return model, rows, ContrastiveTensionLoss(model)
 
-    arguments: dict[str, Any] = {"optim": config.optimizer}
-    if not config.in_batch_negatives:
-        arguments["batch_sampler"] = InOrder
-    model = trained(run, make, config=config, judge=dev_judge(all_judges), arguments=arguments)
-    name = "CT in-batch" if config.in_batch_negatives else "CT"
-    run.measure(name, lambda: judged(model, all_judges))
-    return run.finish(model)
+        arguments: dict[str, Any] = {"optim": config.optimizer}
+        if not config.in_batch_negatives:
+            arguments["batch_sampler"] = InOrder
+        model = trained(run, make, config=config, judge=dev_judge(all_judges), arguments=arguments)
+        name = "CT in-batch" if config.in_batch_negatives else "CT"
+        run.measure(name, lambda: judged(model, all_judges))
+        return run.finish(model)
 
 
 def pairs(texts: list[str], negatives: int, *, seed: int, number: int) -> Columns:

@@ -17,7 +17,7 @@ from sentence_transformers.recipes.config import option
 from sentence_transformers.recipes.judging import dev_judge, judges
 from sentence_transformers.recipes.layers import with_layers
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.running import only_run
 from sentence_transformers.recipes.speeds import judged_texts, measured_speeds
 from sentence_transformers.recipes.students import has_length_one, like_teacher, made_anew, projected
 from sentence_transformers.recipes.teaching import (
@@ -68,29 +68,31 @@ def run(config: Config) -> Report:
     """Teach a smaller model to give the embeddings of a larger one (knowledge distillation)."""
     teacher = load(config.model, config)
     untaught = student(config)
-    run = Run("distillation", config)
-    all_judges = judges(config.dev, config.test)
-    targets = taught_vectors(run, config)
-    width = untaught.get_sentence_embedding_dimension()
-    if config.match == "pca" and width != teacher.get_sentence_embedding_dimension():
+    with only_run("distillation", config) as run:
+        all_judges = judges(config.dev, config.test)
+        targets = taught_vectors(run, config)
+        width = untaught.get_sentence_embedding_dimension()
+        if config.match == "pca" and width != teacher.get_sentence_embedding_dimension():
 
-        def project(folder: Path, vectors: Path = targets) -> None:
-            shorter = projected(np.load(vectors), width, length_one=has_length_one(teacher))
-            np.save(folder / TARGETS, shorter)
+            def project(folder: Path, vectors: Path = targets) -> None:
+                shorter = projected(np.load(vectors), width, length_one=has_length_one(teacher))
+                np.save(folder / TARGETS, shorter)
 
-        targets = run.step("targets", project) / TARGETS
+            targets = run.step("targets", project) / TARGETS
 
-    def make() -> tuple[Any, Any, Any]:
-        model = student(config)
-        data = lesson(config_texts(config), np.load(targets))
-        return model, data, loss_of(config, model)
+        def make() -> tuple[Any, Any, Any]:
+            model = student(config)
+            data = lesson(config_texts(config), np.load(targets))
+            return model, data, loss_of(config, model)
 
-    model = trained(run, make, config=config, judge=dev_judge(all_judges), arguments=arguments())
-    models = {"start": teacher, "untaught student": untaught, "student": model}
-    speeds = measured_speeds(run, models, judged_texts(all_judges) or config_texts(config))
-    for name, one in models.items():
-        run.measure(name, lambda name=name, one=one: beside_teacher(run, all_judges, one, speeds.get(name)))
-    return run.finish(model)
+        model = trained(run, make, config=config, judge=dev_judge(all_judges), arguments=arguments())
+        models = {"start": teacher, "untaught student": untaught, "student": model}
+        speeds = measured_speeds(run, models, judged_texts(all_judges) or config_texts(config))
+        for name, one in models.items():
+            run.measure(
+                name, lambda name=name, one=one: beside_teacher(run, all_judges, one, speeds.get(name))
+            )
+        return run.finish(model)
 
 
 def student(config: Config) -> Any:

@@ -28,13 +28,14 @@ from sentence_transformers.recipes.generation import (
 )
 from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.running import only_run
 from sentence_transformers.recipes.shards import read_lines, write_in_shards, write_lines
 from sentence_transformers.recipes.training import load, trained
 from sentence_transformers.storage.folder import read_json, write_json
 from sentence_transformers.tensors.similarity import pairwise_cos_sim, pairwise_dot_score
 
 NEGATIVES, MARGINS, SCALE = "negatives.jsonl", "margins.jsonl", "scale.json"
+ROLES = {"query": "query", "positive": "document", "negative": "document"}
 SHARD = 256
 """Queries after which the margins found are kept."""
 
@@ -74,29 +75,34 @@ class Labelled:
 
 
 def run(config: Config) -> Report:
-    """Adapt to a corpus without labels: write queries, mine negatives, label by a cross-encoder (GPL)."""
+    """Adapt to a corpus without labels: write queries, mine negatives, label by a cross-encoder (GPL).
+
+    Queries and passages get the model's own prompts, if it has some, in training as when it is judged.
+    """
     all_judges = judges(config.dev, config.test)
     documents = read_corpus(config)
-    run = Run("gpl", config)
-    run.measure("start", lambda: judged(load(config.model, config), all_judges))
-    queries = queries_of(run, config, documents)
-    mined = run.step("negatives", lambda place: mine(place, queries, documents, config), goes_on=True)
-    margins = run.step("margins", lambda place: label(place, mined, documents, config), goes_on=True)
-    rows = [Labelled(**row) for row in read_lines(margins / MARGINS)]
+    with only_run("gpl", config) as run:
+        run.measure("start", lambda: judged(load(config.model, config), all_judges))
+        queries = queries_of(run, config, documents)
+        mined = run.step("negatives", lambda place: mine(place, queries, documents, config), goes_on=True)
+        margins = run.step("margins", lambda place: label(place, mined, documents, config), goes_on=True)
+        rows = [Labelled(**row) for row in read_lines(margins / MARGINS)]
 
-    def make() -> tuple[Any, Any, Any]:
-        model = load(config.model, config)
-        data = {
-            "query": [row.query for row in rows],
-            "positive": [documents[row.positive] for row in rows],
-            "negative": [documents[row.negative] for row in rows],
-            "label": [row.margin for row in rows],
-        }
-        return model, data, MarginMSELoss(model, similarity(model, read_json(margins / SCALE)["scale"]))
+        def make() -> tuple[Any, Any, Any]:
+            model = load(config.model, config)
+            data = {
+                "query": [row.query for row in rows],
+                "positive": [documents[row.positive] for row in rows],
+                "negative": [documents[row.negative] for row in rows],
+                "label": [row.margin for row in rows],
+            }
+            return model, data, MarginMSELoss(model, similarity(model, read_json(margins / SCALE)["scale"]))
 
-    model = trained(run, make, config=config, judge=dev_judge(all_judges))
-    run.measure("GPL", lambda: {**judged(model, all_judges), "queries": len(queries), "triplets": len(rows)})
-    return run.finish(model)
+        model = trained(run, make, config=config, judge=dev_judge(all_judges), roles=ROLES)
+        run.measure(
+            "GPL", lambda: {**judged(model, all_judges), "queries": len(queries), "triplets": len(rows)}
+        )
+        return run.finish(model)
 
 
 def mine(folder: Path, queries: Sequence[Written], documents: Mapping[str, str], config: Config) -> None:
@@ -174,13 +180,11 @@ def fitting_scale(rows: Sequence[Labelled], documents: Mapping[str, str], config
     model = load(config.model, config)
     if not compares_by_cosine(model):
         return 1.0
-    texts = [
-        [row.query for row in rows],
-        [documents[row.positive] for row in rows],
-        [documents[row.negative] for row in rows],
-    ]
-    query, positive, negative = (
-        model.encode(column, convert_to_tensor=True, show_progress_bar=False) for column in texts
+    options = {"convert_to_tensor": True, "show_progress_bar": False}
+    query = model.encode_query([row.query for row in rows], **options)
+    positive, negative = (
+        model.encode_document([documents[name] for name in names], **options)
+        for names in ([row.positive for row in rows], [row.negative for row in rows])
     )
     spread = (pairwise_cos_sim(query, positive) - pairwise_cos_sim(query, negative)).std(correction=0)
     margins = torch.tensor([row.margin for row in rows])

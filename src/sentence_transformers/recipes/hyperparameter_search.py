@@ -18,8 +18,8 @@ from sentence_transformers.recipes.config import option
 from sentence_transformers.recipes.extras import need
 from sentence_transformers.recipes.judging import judged, judges
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import MODEL, Run
-from sentence_transformers.recipes.supervised import LOSSES, SupervisedConfig, lesson_of
+from sentence_transformers.recipes.running import MODEL, Run, only_run
+from sentence_transformers.recipes.supervised import LOSSES, PromptedConfig, lesson_of, roles_of
 from sentence_transformers.recipes.training import load, trained
 from sentence_transformers.storage.folder import read_json, write_json
 
@@ -36,7 +36,7 @@ DRAWN_FIRST = 4
 
 
 @dataclass(kw_only=True)
-class Config(SupervisedConfig):
+class Config(PromptedConfig):
     """What a search for hyperparameters is told."""
 
     trials: int = option(10, help="Trainings.", least=1)
@@ -76,45 +76,47 @@ def run(config: Config) -> Report:
     refuse_single_values(config)
     losses: list[str | None] = [*config.losses] or [config.loss]
     lessons = {name: lesson_of(dataclasses.replace(config, loss=name)) for name in losses}
+    roles = roles_of(config, next(iter(lessons.values())))
     all_judges = judges(config.dev, config.test)
     dev = all_judges[0]
-    run = Run("hyperparameter-search", config)
-    run.measure("start", lambda: judged(load(config.model, config), all_judges))
-    tried: list[tuple[dict[str, Any], float]] = []
-    for number in range(1, config.trials + 1):
-        name = f"trial {number}"
+    with only_run("hyperparameter-search", config) as run:
+        run.measure("start", lambda: judged(load(config.model, config), all_judges))
+        tried: list[tuple[dict[str, Any], float]] = []
+        for number in range(1, config.trials + 1):
+            name = f"trial {number}"
 
-        def choose(folder: Path, number: int = number) -> None:
-            write_json(folder / SETTINGS, next_settings(config, tried, number))
+            def choose(folder: Path, number: int = number) -> None:
+                write_json(folder / SETTINGS, next_settings(config, tried, number))
 
-        settings = read_json(run.step(f"{name} settings", choose) / SETTINGS)
+            settings = read_json(run.step(f"{name} settings", choose) / SETTINGS)
 
-        def figures(name: str = name, settings: Mapping[str, Any] = settings) -> dict[str, Any]:
-            lesson = lessons[settings.get("loss", config.loss)]
+            def figures(name: str = name, settings: Mapping[str, Any] = settings) -> dict[str, Any]:
+                lesson = lessons[settings.get("loss", config.loss)]
 
-            def make() -> tuple[Any, Any, Any]:
-                model = load(config.model, config)
-                return model, lesson.columns, lesson.loss(model)
+                def make() -> tuple[Any, Any, Any]:
+                    model = load(config.model, config)
+                    return model, lesson.columns, lesson.loss(model)
 
-            chosen = {key: value for key, value in settings.items() if key != "loss"}
-            model = trained(
-                run,
-                make,
-                config=dataclasses.replace(config, **chosen),
-                name=name,
-                judge=dev,
-                arguments=lesson.arguments,
-            )
-            return {dev.label: dev(model), **written(settings)}
+                chosen = {key: value for key, value in settings.items() if key != "loss"}
+                model = trained(
+                    run,
+                    make,
+                    config=dataclasses.replace(config, **chosen),
+                    name=name,
+                    judge=dev,
+                    roles=roles,
+                    arguments=lesson.arguments,
+                )
+                return {dev.label: dev(model), **written(settings)}
 
-        tried.append((settings, run.measure(name, figures)[dev.label]))
-        forget_all_but_the_best(run, tried)
-    number = best_of(tried)
-    model = load(str(run.made(f"trial {number}") / MODEL), config)
-    run.measure(
-        f"best: trial {number}", lambda: {**judged(model, all_judges), **written(tried[number - 1][0])}
-    )
-    return run.finish(model, step=f"trial {number}")
+            tried.append((settings, run.measure(name, figures)[dev.label]))
+            forget_all_but_the_best(run, tried)
+        number = best_of(tried)
+        model = load(str(run.made(f"trial {number}") / MODEL), config)
+        run.measure(
+            f"best: trial {number}", lambda: {**judged(model, all_judges), **written(tried[number - 1][0])}
+        )
+        return run.finish(model, step=f"trial {number}")
 
 
 def refuse_single_values(config: Config) -> None:

@@ -15,7 +15,7 @@ from sentence_transformers.recipes.config import option
 from sentence_transformers.recipes.judging import Judge, dev_judge, judges
 from sentence_transformers.recipes.layers import check_layers, evenly_spaced, layers_of, with_layers
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.running import Run, only_run
 from sentence_transformers.recipes.speeds import judged_texts, measured_speeds
 from sentence_transformers.recipes.teaching import (
     TaughtConfig,
@@ -67,23 +67,23 @@ def run(config: Config) -> Report:
     teacher = load(config.model, config)
     all_layers = len(layers_of(teacher))
     kept_layers = chosen_layers(config, all_layers)
-    run = Run("layer-reduction", config)
-    all_judges = judges(config.dev, config.test)
-    students = {names_of(keep): student(run, config, keep, all_judges) for keep in kept_layers}
+    with only_run("layer-reduction", config) as run:
+        all_judges = judges(config.dev, config.test)
+        students = {names_of(keep): student(run, config, keep, all_judges) for keep in kept_layers}
 
-    models = {"start": teacher, **students}
-    speeds = measured_speeds(run, models, judged_texts(all_judges) or config_texts(config))
-    for name, model in models.items():
-        run.measure(
-            name,
-            lambda name=name, model=model: {
-                "layers": len(layers_of(model)),
-                **beside_teacher(run, all_judges, model, speeds.get(name)),
-            },
-        )
-    wanted = config.model_layers or len(kept_layers[-1])
-    finished = next(model for keep, model in zip(kept_layers, students.values()) if len(keep) == wanted)
-    return run.finish(finished, step=training_of(wanted))
+        models = {"start": teacher, **students}
+        speeds = measured_speeds(run, models, judged_texts(all_judges) or config_texts(config))
+        for name, model in models.items():
+            run.measure(
+                name,
+                lambda name=name, model=model: {
+                    "layers": len(layers_of(model)),
+                    **beside_teacher(run, all_judges, model, speeds.get(name)),
+                },
+            )
+        wanted = config.model_layers or len(kept_layers[-1])
+        finished = next(model for keep, model in zip(kept_layers, students.values()) if len(keep) == wanted)
+        return run.finish(finished, step=training_of(wanted))
 
 
 def chosen_layers(config: Config, count: int) -> list[list[int]]:

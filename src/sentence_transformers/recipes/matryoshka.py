@@ -19,15 +19,15 @@ from sentence_transformers.recipes.config import option
 from sentence_transformers.recipes.judging import Judge, dev_judge, judges
 from sentence_transformers.recipes.layers import layers_of, with_layers
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
-from sentence_transformers.recipes.supervised import Lesson, SupervisedConfig, lesson_of
+from sentence_transformers.recipes.running import Run, only_run
+from sentence_transformers.recipes.supervised import Lesson, PromptedConfig, lesson_of, roles_of
 from sentence_transformers.recipes.training import load, trained
 
 NAMES = {"widths": "Matryoshka", "layers": "adaptive layers", "both": "2D Matryoshka"}
 
 
 @dataclass(kw_only=True)
-class Config(SupervisedConfig):
+class Config(PromptedConfig):
     """What Matryoshka training is told."""
 
     over: Literal["widths", "layers", "both"] = option(
@@ -57,28 +57,31 @@ def run(config: Config) -> Report:
     widths = chosen_widths(config, start.get_sentence_embedding_dimension())
     depths = chosen_depths(config, start)
     lesson = lesson_of(config)
+    roles = roles_of(config, lesson)
     if lesson.loss_name == "softmax" and config.over != "layers":
         raise ValueError(
             "The loss 'softmax' takes vectors of one width only, and cannot be trained over several. Pass "
             "over='layers', or a table with scores, pairs or triplets."
         )
     all_judges = judges(config.dev, config.test)
-    run = Run("matryoshka", config)
-    measure_cut(run, "start", start, widths, depths, all_judges)
+    with only_run("matryoshka", config) as run:
+        measure_cut(run, "start", start, widths, depths, all_judges)
 
-    def train(name: str, wrapped: bool) -> Any:
-        def make() -> tuple[Any, Any, nn.Module]:
-            model = load(config.model, config)
-            return model, lesson.columns, loss_of(config, lesson, model, widths if wrapped else None)
+        def train(name: str, wrapped: bool) -> Any:
+            def make() -> tuple[Any, Any, nn.Module]:
+                model = load(config.model, config)
+                return model, lesson.columns, loss_of(config, lesson, model, widths if wrapped else None)
 
-        judge = dev_judge(all_judges)
-        return trained(run, make, config=config, name=name, judge=judge, arguments=lesson.arguments)
+            judge = dev_judge(all_judges)
+            return trained(
+                run, make, config=config, name=name, judge=judge, roles=roles, arguments=lesson.arguments
+            )
 
-    if config.plain:
-        measure_cut(run, "plain", train("plain", wrapped=False), widths, depths, all_judges)
-    model = train("training", wrapped=True)
-    measure_cut(run, NAMES[config.over], model, widths, depths, all_judges)
-    return run.finish(model)
+        if config.plain:
+            measure_cut(run, "plain", train("plain", wrapped=False), widths, depths, all_judges)
+        model = train("training", wrapped=True)
+        measure_cut(run, NAMES[config.over], model, widths, depths, all_judges)
+        return run.finish(model)
 
 
 def loss_of(config: Config, lesson: Lesson, model: Any, widths: Sequence[int] | None) -> nn.Module:

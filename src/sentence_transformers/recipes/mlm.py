@@ -24,7 +24,7 @@ from sentence_transformers.recipes.config import UnlabelledConfig, option
 from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.passes import InOrder, Passes, shuffled
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.running import only_run
 from sentence_transformers.recipes.tables import read_texts, some_of
 from sentence_transformers.recipes.training import load, repooled, trained
 from sentence_transformers.training.loss_wiring import load_own_parameters, save_own_parameters
@@ -68,49 +68,49 @@ def run(config: Config) -> Report:
     order = np.random.default_rng(config.seed).permutation(len(texts)).tolist()
     held = -(-len(texts) // HELD_OUT)
     kept_back, taught = ([texts[place] for place in part] for part in (order[:held], order[held:]))
-    run = Run("mlm", config)
+    with only_run("mlm", config) as run:
 
-    def guessing(model: Any) -> GuessingLoss:
-        return GuessingLoss(model, ratio=config.mask_ratio, seed=config.seed, texts=taught)
+        def guessing(model: Any) -> GuessingLoss:
+            return GuessingLoss(model, ratio=config.mask_ratio, seed=config.seed, texts=taught)
 
-    def figures(model: Any, loss: GuessingLoss) -> dict[str, float]:
-        return {**judged(model, all_judges), "perplexity": perplexity(loss, kept_back, config.batch_size)}
+        def figures(model: Any, loss: GuessingLoss) -> dict[str, float]:
+            return {**judged(model, all_judges), "perplexity": perplexity(loss, kept_back, config.batch_size)}
 
-    def start() -> dict[str, float]:
-        model = load(config.model, config)
-        return figures(model, guessing(model))
+        def start() -> dict[str, float]:
+            model = load(config.model, config)
+            return figures(model, guessing(model))
 
-    run.measure("start", start)
+        run.measure("start", start)
 
-    def make() -> tuple[Any, Any, Any]:
-        model = repooled(load(config.model, config), config.pooling)
-        loss = guessing(model)
+        def make() -> tuple[Any, Any, Any]:
+            model = repooled(load(config.model, config), config.pooling)
+            loss = guessing(model)
 
-        def rows(number: int) -> dict[str, list[Any]]:
-            # The label numbers the text through all passes: of it and the seed its masks are made.
-            labels = list(range(number * len(taught), (number + 1) * len(taught)))
-            return shuffled({"text": taught, "label": labels}, seed=config.seed, number=number)
+            def rows(number: int) -> dict[str, list[Any]]:
+                # The label numbers the text through all passes: of it and the seed its masks are made.
+                labels = list(range(number * len(taught), (number + 1) * len(taught)))
+                return shuffled({"text": taught, "label": labels}, seed=config.seed, number=number)
 
-        callbacks.append(keeping(loss))
-        return model, Passes(rows), loss
+            callbacks.append(keeping(loss))
+            return model, Passes(rows), loss
 
-    callbacks: list[Any] = []
-    model = trained(
-        run,
-        make,
-        config=config,
-        judge=dev_judge(all_judges),
-        arguments={"batch_sampler": InOrder},
-        callbacks=callbacks,
-    )
+        callbacks: list[Any] = []
+        model = trained(
+            run,
+            make,
+            config=config,
+            judge=dev_judge(all_judges),
+            arguments={"batch_sampler": InOrder},
+            callbacks=callbacks,
+        )
 
-    def end() -> dict[str, float]:
-        loss = guessing(model)
-        load_own_parameters(loss, run.made("training"))
-        return figures(model, loss)
+        def end() -> dict[str, float]:
+            loss = guessing(model)
+            load_own_parameters(loss, run.made("training"))
+            return figures(model, loss)
 
-    run.measure("MLM", end)
-    return run.finish(model)
+        run.measure("MLM", end)
+        return run.finish(model)
 
 
 class GuessingLoss(nn.Module):

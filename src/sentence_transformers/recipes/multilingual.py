@@ -20,7 +20,7 @@ from sentence_transformers.losses.embed_distill import MSELoss
 from sentence_transformers.recipes.config import TrainedConfig, option
 from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.running import only_run
 from sentence_transformers.recipes.tables import read_rows, some_of
 from sentence_transformers.recipes.training import load, trained
 from sentence_transformers.tensors.embeddings import Embeddings
@@ -114,35 +114,35 @@ def run(config: Config) -> Report:
     all_judges = judges(config.dev, config.test)
     tests = read_translations(config.parallel_test, config, limit=None)
     pairs = joined(read_translations(config.parallel, config, limit=config.limit))
-    run = Run("multilingual", config)
-    teacher = load(config.model, config)
+    with only_run("multilingual", config) as run:
+        teacher = load(config.model, config)
 
-    def figures(model: Any) -> dict[str, float]:
-        found = {}
-        for test in tests:
-            found.update(translation_figures(teacher, model, test))
-        return {**found, **judged(model, all_judges)}
+        def figures(model: Any) -> dict[str, float]:
+            found = {}
+            for test in tests:
+                found.update(translation_figures(teacher, model, test))
+            return {**found, **judged(model, all_judges)}
 
-    run.measure("start", lambda: figures(start(config, teacher)))
+        run.measure("start", lambda: figures(start(config, teacher)))
 
-    def embed(folder: Path) -> None:
-        teacher.encode_to(folder / VECTORS, pairs.sources, show_progress_bar=not config.quiet)
+        def embed(folder: Path) -> None:
+            teacher.encode_to(folder / VECTORS, pairs.sources, show_progress_bar=not config.quiet)
 
-    vectors = run.step("teacher", embed, goes_on=True) / VECTORS
+        vectors = run.step("teacher", embed, goes_on=True) / VECTORS
 
-    def make() -> tuple[Any, Any, nn.Module]:
-        from datasets import Dataset
+        def make() -> tuple[Any, Any, nn.Module]:
+            from datasets import Dataset
 
-        data = Dataset.from_dict(
-            {"source": pairs.sources, "target": pairs.targets, "label": np.load(vectors)}
-        )
-        student = start(config, load(config.model, config))
-        loss = ContrastedMSELoss(student, config.contrast) if config.contrast else MSELoss(student)
-        return student, data, loss
+            data = Dataset.from_dict(
+                {"source": pairs.sources, "target": pairs.targets, "label": np.load(vectors)}
+            )
+            student = start(config, load(config.model, config))
+            loss = ContrastedMSELoss(student, config.contrast) if config.contrast else MSELoss(student)
+            return student, data, loss
 
-    model = trained(run, make, config=config, judge=dev_judge(all_judges))
-    run.measure("student", lambda: figures(model))
-    return run.finish(model)
+        model = trained(run, make, config=config, judge=dev_judge(all_judges))
+        run.measure("student", lambda: figures(model))
+        return run.finish(model)
 
 
 def start(config: Config, teacher: Any) -> Any:

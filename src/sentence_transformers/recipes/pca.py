@@ -30,7 +30,7 @@ from sentence_transformers.recipes.judging import judged, judges
 from sentence_transformers.recipes.kept_cosines import keep_cosines
 from sentence_transformers.recipes.principal import Components, principal_components
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.running import Run, only_run
 from sentence_transformers.recipes.students import has_length_one
 from sentence_transformers.recipes.teaching import VECTORS, pairs_of_file, texts_of_files
 from sentence_transformers.recipes.training import load
@@ -95,42 +95,42 @@ def run(config: Config) -> Report:
         )
     all_judges = judges(config.dev, config.test)
     pairs = pairs_to_keep(config) if config.adjust else []
-    run = Run("pca", config)
+    with only_run("pca", config) as run:
 
-    def embed(folder: Path) -> None:
-        model.encode_to(folder / VECTORS, texts_of(config), show_progress_bar=not config.quiet)
+        def embed(folder: Path) -> None:
+            model.encode_to(folder / VECTORS, texts_of(config), show_progress_bar=not config.quiet)
 
-    vectors = run.step("embeddings", embed, goes_on=True) / VECTORS
+        vectors = run.step("embeddings", embed, goes_on=True) / VECTORS
 
-    def analyse(folder: Path) -> None:
-        found = principal_components(np.load(vectors, mmap_mode="r"))
-        np.savez(folder / "components.npz", **vars(found))
+        def analyse(folder: Path) -> None:
+            found = principal_components(np.load(vectors, mmap_mode="r"))
+            np.savez(folder / "components.npz", **vars(found))
 
-    components = Components(**np.load(run.step("components", analyse) / "components.npz"))
-    widths = list(dict.fromkeys(config.width))
-    projections = {width: components.projection(width, whiten=config.whiten) for width in widths}
-    if config.adjust:
-        projections = adjusted(run, config, model, vectors, pairs, projections)
+        components = Components(**np.load(run.step("components", analyse) / "components.npz"))
+        widths = list(dict.fromkeys(config.width))
+        projections = {width: components.projection(width, whiten=config.whiten) for width in widths}
+        if config.adjust:
+            projections = adjusted(run, config, model, vectors, pairs, projections)
 
-    def shorter_model(width: int) -> Any:
-        mean = components.mean if config.centre else None
-        return shortened(load(config.model, config), projections[width], mean)
+        def shorter_model(width: int) -> Any:
+            mean = components.mean if config.centre else None
+            return shortened(load(config.model, config), projections[width], mean)
 
-    def figures(model: Any) -> dict[str, Any]:
-        width = model.get_sentence_embedding_dimension()
-        return {
-            "width": width,
-            "% of variance": round(100 * components.kept(width), 2),
-            **judged(model, all_judges),
-            "bytes": 4 * width,
-        }
+        def figures(model: Any) -> dict[str, Any]:
+            width = model.get_sentence_embedding_dimension()
+            return {
+                "width": width,
+                "% of variance": round(100 * components.kept(width), 2),
+                **judged(model, all_judges),
+                "bytes": 4 * width,
+            }
 
-    run.measure("start", lambda: figures(model))
-    name = "adjusted" if config.adjust else "PCA"
-    for width in widths:
-        model = shorter_model(width)
-        run.measure(f"{name} {width}", lambda model=model: figures(model))
-    return run.finish(shorter_model(config.width[-1]))
+        run.measure("start", lambda: figures(model))
+        name = "adjusted" if config.adjust else "PCA"
+        for width in widths:
+            model = shorter_model(width)
+            run.measure(f"{name} {width}", lambda model=model: figures(model))
+        return run.finish(shorter_model(config.width[-1]))
 
 
 def adjusted(

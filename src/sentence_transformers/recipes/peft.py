@@ -14,13 +14,13 @@ from sentence_transformers.recipes.config import option
 from sentence_transformers.recipes.extras import need
 from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
-from sentence_transformers.recipes.supervised import SupervisedConfig, lesson_of
+from sentence_transformers.recipes.running import only_run
+from sentence_transformers.recipes.supervised import PromptedConfig, lesson_of, roles_of
 from sentence_transformers.recipes.training import load, trained
 
 
 @dataclass(kw_only=True)
-class Config(SupervisedConfig):
+class Config(PromptedConfig):
     """What the training of an adapter is told."""
 
     rank: int = option(16, help="Width of the adapter's matrices.", least=1)
@@ -44,42 +44,41 @@ def run(config: Config) -> Report:
     """Train a LoRA adapter instead of the model's weights (PEFT)."""
     need("peft", to="train adapters", extra="train")
     lesson = lesson_of(config)
+    taught: dict[str, Any] = {"roles": roles_of(config, lesson), "arguments": lesson.arguments}
     all_judges = judges(config.dev, config.test)
-    run = Run("peft", config)
-    judge = dev_judge(all_judges)
-    whole = load(config.model, config)
-    run.measure("start", lambda: judged(whole, all_judges))
-    count = sum(parameter.numel() for parameter in whole.parameters())
+    with only_run("peft", config) as run:
+        judge = dev_judge(all_judges)
+        whole = load(config.model, config)
+        run.measure("start", lambda: judged(whole, all_judges))
+        count = sum(parameter.numel() for parameter in whole.parameters())
 
-    def figures(model: Any, learned: int, files: Path) -> dict[str, Any]:
-        megabytes = sum(path.stat().st_size for path in files.rglob("*.safetensors")) / 1e6
-        return {
-            **judged(model, all_judges),
-            "trained parameters": learned,
-            "% of all": round(100 * learned / count, 2),
-            "MB saved": round(megabytes, 2),
-        }
+        def figures(model: Any, learned: int, files: Path) -> dict[str, Any]:
+            megabytes = sum(path.stat().st_size for path in files.rglob("*.safetensors")) / 1e6
+            return {
+                **judged(model, all_judges),
+                "trained parameters": learned,
+                "% of all": round(100 * learned / count, 2),
+                "MB saved": round(megabytes, 2),
+            }
 
-    if config.full_learning_rate is not None:
-        other = dataclasses.replace(config, learning_rate=config.full_learning_rate)
+        if config.full_learning_rate is not None:
+            other = dataclasses.replace(config, learning_rate=config.full_learning_rate)
 
-        def make_whole() -> tuple[Any, Any, Any]:
+            def make_whole() -> tuple[Any, Any, Any]:
+                model = load(config.model, config)
+                return model, lesson.columns, lesson.loss(model)
+
+            full = trained(run, make_whole, config=other, name="all weights", judge=judge, **taught)
+            run.measure("all weights", lambda: figures(full, count, run.made("all weights")))
+
+        def make() -> tuple[Any, Any, Any]:
             model = load(config.model, config)
+            model.add_adapter(lora(config))
             return model, lesson.columns, lesson.loss(model)
 
-        full = trained(
-            run, make_whole, config=other, name="all weights", judge=judge, arguments=lesson.arguments
-        )
-        run.measure("all weights", lambda: figures(full, count, run.made("all weights")))
-
-    def make() -> tuple[Any, Any, Any]:
-        model = load(config.model, config)
-        model.add_adapter(lora(config))
-        return model, lesson.columns, lesson.loss(model)
-
-    model = trained(run, make, config=config, judge=judge, arguments=lesson.arguments)
-    run.measure("LoRA", lambda: figures(model, adapter_size(model), run.made("training")))
-    return run.finish(model)
+        model = trained(run, make, config=config, judge=judge, **taught)
+        run.measure("LoRA", lambda: figures(model, adapter_size(model), run.made("training")))
+        return run.finish(model)
 
 
 def lora(config: Config) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from sentence_transformers.recipes.config import option
 from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.running import only_run
 from sentence_transformers.recipes.supervised import SupervisedConfig, lesson_of
 from sentence_transformers.recipes.training import load, trained
 
@@ -46,40 +46,40 @@ def run(config: Config) -> Report:
     lesson = lesson_of(config)
     by_column = prompts_of(config.prompts, lesson.text_columns)
     all_judges = judges(config.dev, config.test)
-    run = Run("prompts", config)
+    with only_run("prompts", config) as run:
 
-    def prompted(model: Any) -> Any:
-        """The model with the prompts of the config."""
-        model.prompts, model.default_prompt_name = prompts_by_role(by_column, lesson.text_columns)
-        model.set_pooling_include_prompt(config.include_prompt)
-        return model
+        def prompted(model: Any) -> Any:
+            """The model with the prompts of the config."""
+            model.prompts, model.default_prompt_name = prompts_by_role(by_column, lesson.text_columns)
+            model.set_pooling_include_prompt(config.include_prompt)
+            return model
 
-    def bare(model: Any) -> Any:
-        """The model as it is without prompts."""
-        model.prompts, model.default_prompt_name = {"query": "", "document": ""}, None
-        return model
+        def bare(model: Any) -> Any:
+            """The model as it is without prompts."""
+            model.prompts, model.default_prompt_name = {"query": "", "document": ""}, None
+            return model
 
-    start = load(config.model, config)
-    run.measure("start", lambda: judged(bare(start), all_judges))
-    run.measure("start, with prompts", lambda: judged(prompted(start), all_judges))
+        start = load(config.model, config)
+        run.measure("start", lambda: judged(bare(start), all_judges))
+        run.measure("start, with prompts", lambda: judged(prompted(start), all_judges))
 
-    def train(name: str, *, with_prompts: bool) -> Any:
-        def make() -> tuple[Any, Any, Any]:
-            model = load(config.model, config)
-            model = prompted(model) if with_prompts else bare(model)
-            return model, lesson.columns, lesson.loss(model)
+        def train(name: str, *, with_prompts: bool) -> Any:
+            def make() -> tuple[Any, Any, Any]:
+                model = load(config.model, config)
+                model = prompted(model) if with_prompts else bare(model)
+                return model, lesson.columns, lesson.loss(model)
 
-        arguments = {**lesson.arguments, **({"prompts": by_column} if with_prompts else {})}
-        judge = dev_judge(all_judges)
-        return trained(run, make, config=config, name=name, judge=judge, arguments=arguments)
+            arguments = {**lesson.arguments, **({"prompts": by_column} if with_prompts else {})}
+            judge = dev_judge(all_judges)
+            return trained(run, make, config=config, name=name, judge=judge, arguments=arguments)
 
-    if config.plain:
-        plain = train("plain", with_prompts=False)
-        run.measure("trained without prompts", lambda: judged(plain, all_judges))
-    model = train("training", with_prompts=True)
-    run.measure("trained with prompts, judged without", lambda: judged(bare(model), all_judges))
-    run.measure("trained with prompts", lambda: judged(prompted(model), all_judges))
-    return run.finish(prompted(model))
+        if config.plain:
+            plain = train("plain", with_prompts=False)
+            run.measure("trained without prompts", lambda: judged(plain, all_judges))
+        model = train("training", with_prompts=True)
+        run.measure("trained with prompts, judged without", lambda: judged(bare(model), all_judges))
+        run.measure("trained with prompts", lambda: judged(prompted(model), all_judges))
+        return run.finish(prompted(model))
 
 
 def prompts_of(given: Sequence[str], columns: Sequence[str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ import numpy as np
 from sentence_transformers.recipes.config import RecipeConfig, option
 from sentence_transformers.recipes.extras import need
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.running import Run, only_run
 from sentence_transformers.recipes.speeds import measured_speeds, megabytes
 from sentence_transformers.recipes.tables import RetrievalSet, read_retrieval_set
 from sentence_transformers.recipes.training import load
@@ -84,30 +84,30 @@ def run(config: Config) -> Report:
         for package in ("onnx", "onnxruntime"):
             need(package, to="make weights int8", extra="onnx")
     data = read_retrieval_set(config.data, config.split)
-    run = Run("quantization", config)
-    model = load(config.model, config)
+    with only_run("quantization", config) as run:
+        model = load(config.model, config)
 
-    def embed(folder: Path) -> None:
-        for name, vectors in zip((DOCUMENTS, QUERIES), embedded(model, data, config), strict=True):
-            np.save(folder / name, vectors)
-        documents = np.load(folder / DOCUMENTS)
-        # A service keeps the ranges that the codes were made with.
-        np.save(folder / RANGES, np.stack([documents.min(axis=0), documents.max(axis=0)]))
+        def embed(folder: Path) -> None:
+            for name, vectors in zip((DOCUMENTS, QUERIES), embedded(model, data, config), strict=True):
+                np.save(folder / name, vectors)
+            documents = np.load(folder / DOCUMENTS)
+            # A service keeps the ranges that the codes were made with.
+            np.save(folder / RANGES, np.stack([documents.min(axis=0), documents.max(axis=0)]))
 
-    folder = run.step("embeddings", embed)
-    documents, queries, ranges = (np.load(folder / name) for name in (DOCUMENTS, QUERIES, RANGES))
+        folder = run.step("embeddings", embed)
+        documents, queries, ranges = (np.load(folder / name) for name in (DOCUMENTS, QUERIES, RANGES))
 
-    def figures(name: str, way: Way) -> dict[str, Any]:
-        found = searched(way, data, documents, queries, ranges, config.rescore_multiplier)
-        return compared(run, config, found)
+        def figures(name: str, way: Way) -> dict[str, Any]:
+            found = searched(way, data, documents, queries, ranges, config.rescore_multiplier)
+            return compared(run, config, found)
 
-    run.measure("start", lambda: figures("start", Way("float32")))
-    for name, way in WAYS.items():
-        if way.precision in config.precision:
-            run.measure(name, lambda name=name, way=way: figures(name, way))
-    if config.weights != "none":
-        measure_weights(run, config, model, data)
-    return run.finish()
+        run.measure("start", lambda: figures("start", Way("float32")))
+        for name, way in WAYS.items():
+            if way.precision in config.precision:
+                run.measure(name, lambda name=name, way=way: figures(name, way))
+        if config.weights != "none":
+            measure_weights(run, config, model, data)
+        return run.finish()
 
 
 def compared(run: Run, config: Config, found: dict[str, Any]) -> dict[str, Any]:

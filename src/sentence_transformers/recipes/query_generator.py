@@ -20,7 +20,7 @@ from torch import Tensor
 from sentence_transformers.recipes.config import OptimizedConfig, option
 from sentence_transformers.recipes.generation import meaning
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import MODEL, Run
+from sentence_transformers.recipes.running import MODEL, only_run
 from sentence_transformers.recipes.tables import read_rows, some_of
 from sentence_transformers.recipes.text_writers import (
     Sampling,
@@ -82,19 +82,19 @@ def run(config: Config) -> Report:
     if not training:
         raise ValueError(f"held_out={config.held_out} of {len(rows)} pairs leaves none to train on.")
 
-    run = Run("query-generator", config)
-    run.measure("start", lambda: judged(new_writer(config), held_out, config))
-    folder = run.step("training", lambda place: train(place, training, config), goes_on=True)
+    with only_run("query-generator", config) as run:
+        run.measure("start", lambda: judged(new_writer(config), held_out, config))
+        folder = run.step("training", lambda place: train(place, training, config), goes_on=True)
 
-    def finished() -> Writer:
-        return writer_named(str(folder / MODEL), config.device)
+        def finished() -> Writer:
+            return writer_named(str(folder / MODEL), config.device)
 
-    samples = run.step("samples", lambda place: write_samples(place, finished(), held_out, config))
-    run.measure(
-        "query generator",
-        lambda: {**judged(finished(), held_out, config), "shared words": shared_words(samples / SAMPLES)},
-    )
-    return run.finish(Finished(finished(), config))
+        samples = run.step("samples", lambda place: write_samples(place, finished(), held_out, config))
+        run.measure(
+            "query generator",
+            lambda: {**judged(finished(), held_out, config), "shared words": shared_words(samples / SAMPLES)},
+        )
+        return run.finish(Finished(finished(), config))
 
 
 def read_pairs(config: Config) -> list[Pair]:

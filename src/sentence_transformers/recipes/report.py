@@ -41,9 +41,10 @@ class Report:
     """How long each step took, in all the processes it took."""
 
     @property
-    def model_path(self) -> Path:
-        """Folder of the finished model."""
-        return self.folder / "model"
+    def model_path(self) -> Path | None:
+        """Folder of the finished model; None where a recipe makes none, such as `quantization`."""
+        path = self.folder / "model"
+        return path if path.is_dir() else None
 
     def row(self, name: str) -> Mapping[str, Any]:
         """The figures of one line of the table."""

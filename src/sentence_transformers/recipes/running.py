@@ -2,6 +2,7 @@
 
     out/
       run.json        the recipe, its settings, and the figures so far
+      run.lock        while a process is at work here; a killed one may leave it, and no longer holds it
       steps/NAME/     what a finished step has made; NAME.part while it is at work
       model/          the finished model
       metrics.json, report.md, curves.png
@@ -16,22 +17,42 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sentence_transformers.recipes.config import RecipeConfig
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.storage.durable import rename, write_json_durably
+from sentence_transformers.storage.durable import only_one_writer, rename, write_json_durably
 from sentence_transformers.storage.folder import read_json, write_text
 
 logger = logging.getLogger(__name__)
 
 RECORD, STEPS, PART, MODEL, CARD = "run.json", "steps", ".part", "model", "README.md"
+LOCK = "run.lock"
+
+
+@contextmanager
+def only_run(recipe: str, config: RecipeConfig) -> Iterator[Run]:
+    """A run of a recipe that has its folder to itself within the block.
+
+    Args:
+        recipe: The recipe's name.
+        config: What it is asked to do.
+
+    Raises:
+        ValueError: If the folder holds something else; nothing in it is touched then.
+        RuntimeError: If another process is at work in the folder.
+    """
+    refuse_no_run(config.out)
+    config.out.mkdir(parents=True, exist_ok=True)
+    with only_one_writer(config.out / LOCK):
+        yield Run(recipe, config)
 
 
 class Run:
-    """A run of a recipe.
+    """A run of a recipe; recipes get theirs from `only_run`.
 
     Args:
         recipe: The recipe's name.
@@ -55,10 +76,7 @@ class Run:
             if found["rows"] or (self.folder / STEPS).is_dir():
                 refuse_another(found, recipe, self.settings, self.folder)
                 self.rows, self.seconds = found["rows"], found["seconds"]
-        elif holds_something(self.folder):
-            raise ValueError(
-                f"{self.folder} holds files, but no run of a recipe. Choose an empty or new folder for out."
-            )
+        refuse_no_run(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._keep()
 
@@ -159,19 +177,24 @@ def remove_run(folder: Path) -> None:
     Raises:
         ValueError: If the folder holds something else.
     """
-    if not holds_something(folder):
-        return
+    refuse_no_run(folder)
     if not (folder / RECORD).is_file():
-        raise ValueError(f"{folder} holds files, but no run of a recipe; it is not overwritten.")
+        return
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name != RECORD:
+        elif path.name not in (RECORD, LOCK):
             path.unlink()
     # Last, so that a folder of which only a part was removed is still known as a run.
     (folder / RECORD).unlink()
 
 
-def holds_something(folder: Path) -> bool:
-    """Whether there is a folder with anything in it, but for a record that a killed process never finished."""
-    return folder.is_dir() and any(path.name != RECORD + ".tmp" for path in folder.iterdir())
+def refuse_no_run(folder: Path) -> None:
+    """Refuse a folder that holds anything but a run, or what a process leaves that was killed before it had one."""
+    if not folder.is_dir() or (folder / RECORD).is_file():
+        return
+    if any(path.name not in (RECORD + ".tmp", LOCK) for path in folder.iterdir()):
+        raise ValueError(
+            f"{folder} holds files, but no run of a recipe, so nothing in it is touched. Choose an empty or new folder "
+            "for out."
+        )

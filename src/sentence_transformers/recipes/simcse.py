@@ -17,7 +17,7 @@ from sentence_transformers.losses.multiple_negatives_ranking import MultipleNega
 from sentence_transformers.recipes.config import UnlabelledConfig, option
 from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.running import only_run
 from sentence_transformers.recipes.tables import read_texts, some_of
 from sentence_transformers.recipes.training import load, repooled, trained
 
@@ -51,29 +51,29 @@ def run(config: Config) -> Report:
     """Train on bare sentences: pair each with itself under dropout, against the others of the batch (SimCSE)."""
     all_judges = judges(config.dev, config.test)
     texts = some_of(read_texts(config.texts, config.column), config.limit, config.seed)
-    run = Run("simcse", config)
+    with only_run("simcse", config) as run:
 
-    def begin() -> Any:
-        model = repooled(load(config.model, config), config.pooling)
-        if config.dropout is not None:
-            set_dropout(model, config.dropout)
-        check_dropout(model, texts[0])
-        return model
+        def begin() -> Any:
+            model = repooled(load(config.model, config), config.pooling)
+            if config.dropout is not None:
+                set_dropout(model, config.dropout)
+            check_dropout(model, texts[0])
+            return model
 
-    def start() -> dict[str, float]:
-        begin()  # refused here, before anything is measured
-        return judged(load(config.model, config), all_judges)
+        def start() -> dict[str, float]:
+            begin()  # refused here, before anything is measured
+            return judged(load(config.model, config), all_judges)
 
-    run.measure("start", start)
+        run.measure("start", start)
 
-    def make() -> tuple[Any, Any, Any]:
-        model = begin()
-        data = {"text": texts, "again": texts}
-        return model, data, MultipleNegativesRankingLoss(model, scale=config.scale)
+        def make() -> tuple[Any, Any, Any]:
+            model = begin()
+            data = {"text": texts, "again": texts}
+            return model, data, MultipleNegativesRankingLoss(model, scale=config.scale)
 
-    model = trained(run, make, config=config, judge=dev_judge(all_judges))
-    run.measure("SimCSE", lambda: judged(model, all_judges))
-    return run.finish(model)
+        model = trained(run, make, config=config, judge=dev_judge(all_judges))
+        run.measure("SimCSE", lambda: judged(model, all_judges))
+        return run.finish(model)
 
 
 def set_dropout(model: nn.Module, share: float) -> None:

@@ -120,6 +120,17 @@ class SupervisedConfig(TableConfig):
             raise ValueError(f"There is no loss {self.loss!r}. There are: {', '.join(LOSSES)}.")
 
 
+@dataclass(kw_only=True)
+class PromptedConfig(SupervisedConfig):
+    """What a model learns from that may have prompts of its own, such as "query: " and "passage: "."""
+
+    query_columns: list[str] = option(
+        [],
+        help="Columns with queries, which get the model's own prompt for queries; the others get that for documents. "
+        "If none are given, texts get no prompts, though retrieval is judged with those that the model has.",
+    )
+
+
 @dataclass(frozen=True)
 class Examples:
     """What a table holds."""
@@ -177,6 +188,22 @@ def lesson_of(config: SupervisedConfig) -> Lesson:
             "out."
         )
     return Lesson(found.kind, found.columns, loss, config.mini_batch_size)
+
+
+def roles_of(config: PromptedConfig, found: Examples) -> dict[str, str]:
+    """What the columns of texts hold, "query" or "document"; empty if it was not said.
+
+    Raises:
+        ValueError: If there is no such column of texts.
+    """
+    unknown = [name for name in config.query_columns if name not in found.text_columns]
+    if unknown:
+        raise ValueError(
+            f"query_columns: there is no column of texts {unknown[0]!r}. There are: {', '.join(found.text_columns)}."
+        )
+    if not config.query_columns:
+        return {}
+    return {name: "query" if name in config.query_columns else "document" for name in found.text_columns}
 
 
 def examples_of(config: TableConfig) -> Examples:

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from sentence_transformers.inference.prompts import choose_prompt, prompt_name_of_task
 from sentence_transformers.recipes.config import TrainedConfig
 from sentence_transformers.recipes.judging import Judge
 from sentence_transformers.recipes.running import Run
@@ -51,6 +52,7 @@ def trained(
     name: str = "training",
     judge: Judge | None = None,
     kind: str = "SentenceTransformer",
+    roles: Mapping[str, str] | None = None,
     arguments: Mapping[str, Any] | None = None,
     **trainer_options: Any,
 ) -> Any:
@@ -66,6 +68,8 @@ def trained(
         name: Of the step.
         judge: Judges every epoch. The figure is written into the curve as "dev".
         kind: Class of the model, one of `KINDS`.
+        roles: Columns that hold a "query" or a "document". They get the prompts that the model has for these, as they
+            do when it is judged.
         arguments: Further training arguments.
         **trainer_options: Further arguments of the trainer.
 
@@ -103,6 +107,7 @@ def trained(
             "report_to": "none",
             "disable_tqdm": config.quiet,
             "use_cpu": torch.device(model.device).type == "cpu",
+            "prompts": own_prompts(model, roles or {}) or None,
             **(arguments or {}),
         }
         trainer = trainer_class(
@@ -131,6 +136,25 @@ def trained(
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     _, _, model_class = classes_of(kind)
     return model_class(str(folder / MODEL), device=config.device)
+
+
+def own_prompts(model: Any, roles: Mapping[str, str]) -> dict[str, str]:
+    """The prompts by column that `encode_query` and `encode_document` of a model put in front of such texts.
+
+    Args:
+        model: A `SentenceTransformer`.
+        roles: "query" or "document", by column.
+    """
+    found = {
+        column: choose_prompt(
+            model.prompts,
+            default_prompt_name=model.default_prompt_name,
+            prompt=None,
+            prompt_name=prompt_name_of_task(model.prompts, role),
+        )
+        for column, role in roles.items()
+    }
+    return {column: prompt for column, prompt in found.items() if prompt}
 
 
 KINDS = ("SentenceTransformer", "CrossEncoder")

@@ -16,7 +16,7 @@ from sentence_transformers.recipes.judging import dev_judge, judged, judges
 from sentence_transformers.recipes.noise import noisy
 from sentence_transformers.recipes.passes import Columns, InOrder, Passes, shuffled
 from sentence_transformers.recipes.report import Report
-from sentence_transformers.recipes.running import Run
+from sentence_transformers.recipes.running import only_run
 from sentence_transformers.recipes.tables import read_texts, some_of
 from sentence_transformers.recipes.training import load, repooled, trained
 
@@ -56,30 +56,32 @@ def run(config: Config) -> Report:
         check_decoder(config.decoder)
     all_judges = judges(config.dev, config.test)
     texts = some_of(read_texts(config.texts, config.column), config.limit, config.seed)
-    run = Run("tsdae", config)
+    with only_run("tsdae", config) as run:
 
-    def start() -> dict[str, float]:
-        model = load(config.model, config)
-        if config.tie_encoder_decoder:  # refused here, before anything is measured
-            decoder_config(copy.deepcopy(model[0].auto_model.config))
-        return judged(model, all_judges)
+        def start() -> dict[str, float]:
+            model = load(config.model, config)
+            if config.tie_encoder_decoder:  # refused here, before anything is measured
+                decoder_config(copy.deepcopy(model[0].auto_model.config))
+            return judged(model, all_judges)
 
-    run.measure("start", start)
+        run.measure("start", start)
 
-    def make() -> tuple[Any, Any, Any]:
-        model = repooled(load(config.model, config), config.pooling)
-        loss = DenoisingAutoEncoderLoss(model, config.decoder, tie_encoder_decoder=config.tie_encoder_decoder)
-        return model, Passes(lambda number: damaged(texts, config, number)), loss
+        def make() -> tuple[Any, Any, Any]:
+            model = repooled(load(config.model, config), config.pooling)
+            loss = DenoisingAutoEncoderLoss(
+                model, config.decoder, tie_encoder_decoder=config.tie_encoder_decoder
+            )
+            return model, Passes(lambda number: damaged(texts, config, number)), loss
 
-    model = trained(
-        run,
-        make,
-        config=config,
-        judge=dev_judge(all_judges),
-        arguments={"batch_sampler": InOrder},
-    )
-    run.measure("TSDAE", lambda: judged(model, all_judges))
-    return run.finish(model)
+        model = trained(
+            run,
+            make,
+            config=config,
+            judge=dev_judge(all_judges),
+            arguments={"batch_sampler": InOrder},
+        )
+        run.measure("TSDAE", lambda: judged(model, all_judges))
+        return run.finish(model)
 
 
 def damaged(texts: list[str], config: Config, number: int) -> Columns:

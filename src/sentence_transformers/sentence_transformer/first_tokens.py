@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from sentence_transformers.backend.native import has_hooks
+from sentence_transformers.backend.untouched import has_hooks
 from sentence_transformers.modules.dense import Dense
 from sentence_transformers.modules.normalize import Normalize
 from sentence_transformers.modules.pooling import Pooling

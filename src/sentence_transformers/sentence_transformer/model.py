@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sentence_transformers.arguments import accepts_older_names
-from sentence_transformers.backend.native import every_module
+from sentence_transformers.backend.untouched import every_module
 from sentence_transformers.encoder.base import BaseModel
 from sentence_transformers.encoder.default_modules import transformer_with_mean_pooling
 from sentence_transformers.inference.engine import wants_progress

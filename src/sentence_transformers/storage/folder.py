@@ -137,15 +137,7 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
     """
     folder = Path(folder)
     if (folder / SAFETENSORS).is_file():
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(folder / SAFETENSORS)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{folder / SAFETENSORS} is damaged or incomplete ({error}). Save or download the model again."
-            ) from error
+        return read_safetensors(folder / SAFETENSORS)
     if (folder / PICKLED).is_file():
         import pickle
 
@@ -158,6 +150,23 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
                 f"{folder / PICKLED} cannot be read as plain tensors ({error}). Save or download the model again."
             ) from error
     raise ValueError(f"There are no weights in {folder}: neither {SAFETENSORS} nor {PICKLED} is there.")
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read tensors by name, on the CPU.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged or incomplete ({error}). Save or download the model again."
+        ) from error
 
 
 def write_weights(

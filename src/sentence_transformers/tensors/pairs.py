@@ -111,7 +111,7 @@ def pairs_at_least(
     count = 0
     for rows, columns, own, others in blocks_above_diagonal(embeddings, scorer, max_columns, progress):
         bounds = scorer.scores(own, others) if screen is None else screen.bounds(rows, columns)
-        limit = threshold if screen is None else screen.threshold
+        limit = threshold if screen is None else screen.limits(rows, columns)
         row, column, values = places_reaching(bounds, limit)
         if columns.start < rows.stop:
             is_behind = column + columns.start > row + rows.start

@@ -4,8 +4,10 @@ Rows are turned so that their leading numbers hold as much as possible (principa
 product of two rows is that of their leading numbers plus that of the rest, and the rest is at most the product
 of its lengths (Cauchy-Schwarz). With the length of the rest as one more number, the dot product of the shortened
 rows is an upper bound of the true one. It costs a fraction, and a pair whose bound does not reach the threshold
-cannot reach it either. How many numbers to keep is judged by the sample; where nothing is saved, there is no
-screen.
+cannot reach it either.
+
+Another screen keeps all numbers, rounded to eight bits (`int8_screening.py`). Which of them is used, and how many
+numbers are kept, is judged by the sample; where nothing is saved, there is no screen.
 """
 
 from __future__ import annotations
@@ -25,6 +27,16 @@ from sentence_transformers.tensors.blocks import (
     ranges,
     row_count,
 )
+from sentence_transformers.tensors.int8_products import kernel_limit
+from sentence_transformers.tensors.int8_screening import (
+    COST_OF_A_SCORE,
+    COST_OF_ROUNDING,
+    FEWEST_SCORES,
+    RoundedQueryScreen,
+    RoundedScreen,
+    rounded_screen,
+    share_passing,
+)
 
 SAMPLED_ROWS = 1024
 """Rows that the axes are taken from, and the worth of a screen is judged by."""
@@ -34,6 +46,9 @@ SHARES_OF_WIDTH = (1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2)
 
 ROWS_FOR_FLOORS = 4096
 """Rows by which it is judged what the best of the corpus reach at least."""
+
+SHARE_FOR_FLOORS = 64
+"""Of a smaller corpus, one in so many rows."""
 
 SAMPLED_QUERIES = 128
 
@@ -112,8 +127,12 @@ class Screen:
         """Upper bounds (n, m) of the scores of some rows with some others."""
         return self.rows[rows.start : rows.stop] @ self.rows[columns.start : columns.stop].mT
 
+    def limits(self, rows: range, columns: range) -> float:
+        """What the bounds of some rows with some others must reach."""
+        return self.threshold
 
-def screen_for(embeddings: Rows, scorer: BlockScorer, threshold: float) -> Screen | None:
+
+def screen_for(embeddings: Rows, scorer: BlockScorer, threshold: float) -> Screen | RoundedScreen | None:
     """A screen of rows for pairs that reach a threshold; None where it would not pay.
 
     Args:
@@ -122,16 +141,27 @@ def screen_for(embeddings: Rows, scorer: BlockScorer, threshold: float) -> Scree
         threshold: The score that a pair must reach.
     """
     count = row_count(embeddings)
-    sample = sample_of(embeddings, scorer, count * count // 2)
+    scores = count * count // 2
+    by_axes, limit = ways_to_screen(embeddings, scorer, scores)
+    sample = sample_of(embeddings, SAMPLED_ROWS, scorer) if by_axes or limit else None
     if sample is None:
         return None
-    vectors = principal_axes(sample)
-    turned = sample @ vectors
-    some, others = turned[::4], torch.cat([turned[1::4], turned[2::4], turned[3::4]])
-    limits = torch.full((len(some), 1), threshold)
-    kept = numbers_to_keep(some, others, limits, most=MAX_BYTES // (4 * count) - 1)
+    width = sample.shape[1]
+    places = torch.arange(len(sample)) % 4 == 0
+    limits = torch.full((int(places.sum()), 1), threshold)
+    cost = math.inf
+    # Rounded from the left and from the right.
+    if limit and 2 * count * width <= MAX_BYTES:
+        passing = share_passing(sample[places], sample[~places], limits, limit, is_measured=True)
+        cost = COST_OF_A_SCORE[limit] + cost_of_bounds(passing) + 4 * COST_OF_ROUNDING / count
+    kept = None
+    if by_axes:
+        vectors = principal_axes(sample)
+        turned = sample @ vectors
+        most = MAX_BYTES // (4 * count) - 1
+        kept = numbers_to_keep(turned[places], turned[~places], limits, most=most, below=cost)
     if kept is None:
-        return None
+        return rounded_screen(embeddings, scorer, threshold, limit) if limit and cost < WORTHWHILE else None
     axes = Axes(vectors[:, :kept].contiguous())
     rows = torch.empty(count, kept + 1)
     largest = 0.0
@@ -162,10 +192,36 @@ class QueryScreen:
     floors: Tensor
     """A score that as many rows as are looked for do reach, (Q, 1)."""
 
+    def against(self, block: Tensor) -> ShortenedBounds | None:
+        """Bounds for a block of the corpus (n, D) as it is scored; None if it has none."""
+        short, squares = self.axes.shortened(block)
+        if not squares.isfinite().all():
+            return None
+        margin = self.axes.margin(self.length, math.sqrt(float(squares.max())))
+        return ShortenedBounds(self.queries, short, margin)
+
+
+@dataclass(frozen=True)
+class ShortenedBounds:
+    """Bounds of the scores of some queries with a block of a corpus."""
+
+    queries: Tensor
+    block: Tensor
+    margin: float
+    """How much a bound, or the score that is compared in the end, may be off by rounding."""
+
+    def bounds(self, part: slice) -> Tensor:
+        """Upper bounds (q, n) of the scores of some queries."""
+        return self.queries[part] @ self.block.mT
+
+    def limits(self, part: slice, wanted: Tensor) -> Tensor:
+        """What the bounds must reach for scores that are wanted, (q, 1)."""
+        return wanted - self.margin
+
 
 def screen_of_queries(
     queries: Rows, corpus: Rows, scorer: BlockScorer, k: int, *, queries_at_once: int
-) -> QueryScreen | None:
+) -> QueryScreen | RoundedQueryScreen | None:
     """A screen of a corpus for the k best rows of each query; None where it would not pay.
 
     Args:
@@ -178,24 +234,37 @@ def screen_of_queries(
     count = row_count(queries)
     if count < FEWEST_QUERIES or not is_dense(queries) or 4 * count * queries.shape[1] > MAX_BYTES:
         return None
-    sample = sample_of(corpus, scorer, count * row_count(corpus), ROWS_FOR_FLOORS)
+    scores = count * row_count(corpus)
+    by_axes, limit = ways_to_screen(corpus, scorer, scores)
+    if not by_axes and not limit:
+        return None
+    size = max(SAMPLED_ROWS, min(ROWS_FOR_FLOORS, row_count(corpus) // SHARE_FOR_FLOORS))
+    sample = sample_of(corpus, size, scorer)
     if sample is None or len(sample) <= 4 * k:
         return None
     prepared = scorer.prepared(queries, range(count))
     if prepared.dtype != torch.float32 or not prepared.isfinite().all():
         return None
-    vectors = principal_axes(sample[:SAMPLED_ROWS])
     some = prepared[:: max(1, count // SAMPLED_QUERIES)]
     # Of the whole corpus as many rows are as good as these of the sample.
     rank = min(k, 1 + 2 * k * len(sample) // row_count(corpus))
     limits = scorer.scores(some, sample).topk(rank, dim=1).values[:, -1:]
-    kept = numbers_to_keep(some @ vectors, sample[-SAMPLED_ROWS:] @ vectors, limits, uses=count)
-    if kept is None:
+    others = sample[-SAMPLED_ROWS:]
+    cost, kept = math.inf, None
+    if limit:
+        passing = share_passing(some, others, limits, limit, is_measured=False)
+        cost = COST_OF_A_SCORE[limit] + cost_of_bounds(passing) + COST_OF_ROUNDING / count
+    if by_axes:
+        vectors = principal_axes(sample[:SAMPLED_ROWS])
+        kept = numbers_to_keep(some @ vectors, others @ vectors, limits, uses=count, below=cost)
+    if kept is None and cost >= WORTHWHILE:
         return None
     floors = [
         scorer.scores(prepared[part.start : part.stop], sample).topk(k, dim=1).values[:, -1:]
         for part in ranges(count, queries_at_once)
     ]
+    if kept is None:
+        return RoundedQueryScreen.of(prepared, torch.cat(floors), limit) if limit else None
     axes = Axes(vectors[:, :kept].contiguous())
     short, squares = axes.shortened(prepared)
     return QueryScreen(axes, prepared, short, math.sqrt(float(squares.max())), torch.cat(floors))
@@ -232,13 +301,17 @@ def members_reaching(
     )
 
 
-def sample_of(embeddings: Rows, scorer: BlockScorer, scores: int, size: int = SAMPLED_ROWS) -> Tensor | None:
-    """Some rows (S, D), prepared, in random order; None if they cannot be screened, or not for so few scores."""
+def ways_to_screen(embeddings: Rows, scorer: BlockScorer, scores: int) -> tuple[bool, int | None]:
+    """Whether so many scores are worth finding axes, and the largest code if they are worth rounding."""
     if not scorer.is_dot_product or not is_dense(embeddings) or scorer.device.type != "cpu":
-        return None
-    count, width = row_count(embeddings), embeddings.shape[1]
-    if scores < SCORES_FOR_AXES * width**2:
-        return None
+        return False, None
+    limit = kernel_limit() if scores >= FEWEST_SCORES else None
+    return scores >= SCORES_FOR_AXES * embeddings.shape[1] ** 2, limit
+
+
+def sample_of(embeddings: Rows, size: int, scorer: BlockScorer) -> Tensor | None:
+    """Some rows (S, D), prepared, in random order; None if they are no float32."""
+    count = row_count(embeddings)
     picked = torch.randperm(count, generator=torch.Generator().manual_seed(count))[: min(size, count // 4)]
     sample = scorer.prepared(picked_rows(embeddings, picked), range(len(picked)))
     return sample if sample.dtype == torch.float32 and sample.isfinite().all() else None
@@ -257,6 +330,7 @@ def numbers_to_keep(
     *,
     most: int | None = None,
     uses: float = math.inf,
+    below: float = math.inf,
 ) -> int | None:
     """How many leading numbers make the cheapest screen of some rows (S, D) against others, turned to the axes.
 
@@ -266,12 +340,13 @@ def numbers_to_keep(
         limits: The score to reach for each of `some`, (S, 1).
         most: More may not be kept.
         uses: How many rows each shortened one is compared with, which shares the cost of shortening it.
+        below: What another screen costs.
 
     Returns:
         The number, or None if no screen pays.
     """
     width = some.shape[1]
-    best, least = None, WORTHWHILE
+    best, least = None, min(WORTHWHILE, below)
     for share in SHARES_OF_WIDTH:
         kept = max(1, round(share * width))
         if most is not None and kept > most:
@@ -279,7 +354,12 @@ def numbers_to_keep(
         rest, rest_of_others = (torch.linalg.vector_norm(rows[:, kept:], dim=1) for rows in (some, others))
         bounds = some[:, :kept] @ others[:, :kept].mT + rest.unsqueeze(1) * rest_of_others
         passing = float((bounds >= limits).float().mean())
-        cost = (kept + 1) / width + COST_OF_SELECTING + COST_OF_RESCORING * passing + 2 * kept / uses
+        cost = (kept + 1) / width + cost_of_bounds(passing) + 2 * kept / uses
         if cost < least:
             best, least = kept, cost
     return best
+
+
+def cost_of_bounds(passing: float) -> float:
+    """What it costs to look at a bound, and to score the share that passes, in scores of a matrix product."""
+    return COST_OF_SELECTING + COST_OF_RESCORING * passing

@@ -32,6 +32,7 @@ from sentence_transformers.tensors.blocks import (
     readable,
     row_count,
 )
+from sentence_transformers.tensors.int8_screening import RoundedQueryScreen
 from sentence_transformers.tensors.screening import (
     QueryScreen,
     members_reaching,
@@ -149,25 +150,27 @@ class TopK:
                 )
         self.seen += count
 
-    def add_screened(self, screen: QueryScreen, rows: range, block: Tensor) -> bool:
+    def add_screened(self, screen: QueryScreen | RoundedQueryScreen, rows: range, block: Tensor) -> bool:
         """Search a prepared block by way of upper bounds; says whether that could be done.
 
         What is kept is scored pair by pair, so that equal rows get the same score wherever they stand.
         """
-        short, squares = screen.axes.shortened(block)
-        if not squares.isfinite().all():
+        against = screen.against(block)
+        if against is None:
             return False
-        margin = screen.axes.margin(screen.length, math.sqrt(float(squares.max())))
         at_once = max(1, min(SCREENED_QUERIES, self.max_bytes // (16 * len(rows))))
-        for queries in ranges(row_count(self.queries), at_once):
+        count = row_count(self.queries)
+        # Parts of one size: a small rest multiplies slowly.
+        at_once = math.ceil(count / math.ceil(count / at_once))
+        for queries in ranges(count, at_once):
             part = slice(queries.start, queries.stop)
             threshold = self.threshold(queries)  # (q, 1)
-            limits = torch.maximum(threshold, screen.floors[part]) - margin
-            bounds = screen.queries[part] @ short.mT  # (q, n)
+            wanted = torch.maximum(threshold, screen.floors[part])
+            bounds, limits = against.bounds(part), against.limits(part, wanted)  # (q, n), (q, 1)
             query, column, _ = places_reaching(self.without_own_rows(bounds, queries, rows), limits)
             own = screen.prepared[part]
             if len(query) > bounds.numel() * MOST_RESCORED:
-                bounds = self.scorer.scores(own, block)
+                bounds, limits = self.scorer.scores(own, block), wanted - against.margin
                 query, column, _ = places_reaching(self.without_own_rows(bounds, queries, rows), limits)
             scores = dots_of_places(own, block, query, column)  # (P,)
             is_better = scores > threshold[query, 0]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from sentence_transformers.backend import native
+from sentence_transformers.backend.untouched import every_module
 
 
 def recomputes(model: Any) -> bool:
@@ -23,7 +23,7 @@ def forget_capturing(model: nn.Module) -> None:
     Left there, a model can neither be pickled nor compute packed rows (see `can_pack`). It comes back with
     the next call that asks for layers; seen with transformers 5.23.
     """
-    for part in native.every_module(model):
+    for part in every_module(model):
         capturing = [
             number
             for number, hook in part._forward_hooks.items()

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from sentence_transformers.backend import attention
+from sentence_transformers.backend.int8_checkpoint import is_int8, with_int8_layers
 from sentence_transformers.modules.transformer.architectures import ENCODERS_OF_PAIRS, TASK_CLASSES
-from sentence_transformers.storage.folder import read_json, write_json
+from sentence_transformers.storage.folder import SAFETENSORS, read_json, read_safetensors, write_json
 
 
 def asks_for(*options: dict[str, Any]) -> list[str]:
@@ -44,12 +45,60 @@ def load_transformer(
     if task == "feature-extraction":
         kind = ENCODERS_OF_PAIRS.get(config.model_type, kind)
     with quiet_progress():
+        if is_int8(getattr(config, "quantization_config", None)):
+            return load_int8(name, getattr(transformers, kind), config, model_options)
         try:
             return getattr(transformers, kind).from_pretrained(name, config=config, **model_options).eval()
         except SafetensorError as error:
             raise ValueError(
                 f"The weights in {name} are damaged or incomplete ({error}). Save or download the model again."
             ) from error
+
+
+INT8_OPTIONS = ("attn_implementation", "dtype", "torch_dtype")
+"""What can be said of a model with layers in eight bits, besides where it is."""
+
+
+def load_int8(name: str, kind: Any, config: Any, model_options: dict[str, Any]) -> nn.Module:
+    """Load a checkpoint with linear layers in eight bits, as `backend/int8_checkpoint.py` opens it.
+
+    Raises:
+        ValueError: If an option has no meaning for such a checkpoint, or the weights are damaged.
+    """
+    from transformers.utils import cached_file
+    from transformers.utils.hub import get_checkpoint_shard_files
+
+    refused = [key for key in asks_for(model_options) if key not in (*INT8_OPTIONS, "subfolder")]
+    if refused:
+        raise ValueError(
+            f"{name} has weights in eight bits: {', '.join(refused)} cannot be given for it. Give "
+            f"{', '.join(INT8_OPTIONS)}, or load the model it was made from."
+        )
+    where = {
+        key: model_options[key]
+        for key in ("cache_dir", "token", "revision", "local_files_only", "subfolder")
+        if key in model_options
+    }
+    single = cached_file(name, SAFETENSORS, _raise_exceptions_for_missing_entries=False, **where)
+    if single is None:
+        index = cached_file(name, f"{SAFETENSORS}.index.json", **where)
+        files = get_checkpoint_shard_files(name, index, **where)[0]
+    else:
+        files = [single]
+    state: dict[str, torch.Tensor] = {}
+    for file in files:
+        state.update(read_safetensors(Path(file)))
+    settings, config.quantization_config = config.quantization_config, None
+    given = model_options.get("attn_implementation")
+    build = getattr(kind, "from_config", None) or kind._from_config  # an auto class, or a model's
+    with torch.random.fork_rng(devices=[]):
+        model = build(config, **({"attn_implementation": given} if given else {}))
+    model.config.quantization_config = settings
+    model = with_int8_layers(model, state)
+    dtype = model_options.get("dtype") or model_options.get("torch_dtype")
+    if dtype not in (None, "auto"):
+        model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
+    return model
 
 
 def load_config(name: str, options: dict[str, Any]) -> Any:

@@ -213,6 +213,11 @@ class Transformer(RunsRows, RowInputModule):
         return self._modules["auto_model"]
 
     @property
+    def held_model(self) -> Any:
+        """The model as it is held, in which layers may be replaced: `model` would make transformers' of a lean one."""
+        return self._model
+
+    @property
     def graph_source(self) -> str | None:
         """Where the model came from that stands here as a graph; None for one with weights."""
         return self._model.name_or_path if isinstance(self._model, ExportedModel) else None

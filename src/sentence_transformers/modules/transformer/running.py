@@ -16,10 +16,12 @@ from torch import Tensor
 from sentence_transformers.backend import attention, heads, last_token, native
 from sentence_transformers.backend.exported import ExportedModel
 from sentence_transformers.backend.lean import CLASSIFICATION
+from sentence_transformers.backend.untouched import has_hooks
 from sentence_transformers.inputs.packing import FIRST_TOKENS_ONLY, PackedLayout
 from sentence_transformers.modules.transformer import unpadding
 from sentence_transformers.modules.transformer.architectures import PACKABLE, position_offset
 from sentence_transformers.modules.transformer.calls import forget_capturing, recomputes, without_cache
+from sentence_transformers.modules.transformer.compiled import CompiledForward
 from sentence_transformers.tensors.padding import repad_flattened_features
 
 
@@ -35,6 +37,9 @@ class RunsRows:
     _model: Any
     _encoder: Any
     get_word_embedding_dimension: Callable[[], int]
+    max_seq_length: int | None
+    compiled: CompiledForward | None = None
+    """Runs the model compiled, where it is evaluated; None to run it as it is."""
 
     @property
     def can_pack(self) -> bool:
@@ -42,12 +47,13 @@ class RunsRows:
         config = self._model.config
         return (
             self.unpad_inputs is not False
+            and (self.compiled is None or self._model.training)
             and not isinstance(self._model, ExportedModel)
             and self._packs_head
             and not getattr(config, "output_hidden_states", False)
             and not getattr(config, "output_attentions", False)
             and not getattr(config, "is_decoder", False)
-            and not native.has_hooks(self._model)  # those who look in expect rows, (B, T, D)
+            and not has_hooks(self._model)  # those who look in expect rows, (B, T, D)
             and (self._adopts_packing or native.runs(self._encoder))
         )
 
@@ -142,7 +148,11 @@ class RunsRows:
         given = {name: features[name] for name in dict.fromkeys(names) if name in features}
         if self.transformer_task == "text-generation":
             return self._last_logits(given, features.get(last_token.TOKENS_ASKED_FOR), kwargs)
-        outputs = self.auto_model(**given, **without_cache(self.auto_model), **kwargs, return_dict=True)
+        settings = without_cache(self.auto_model)
+        if self.compiled is not None and not self._model.training and self.compiled.serves(given, kwargs):
+            filler, limit = getattr(self.tokenizer, "pad_token_id", None) or 0, self.max_seq_length
+            return [self.compiled.run(self.auto_model, given, settings, filler=filler, limit=limit)]
+        outputs = self.auto_model(**given, **settings, **kwargs, return_dict=True)
         return [outputs[0], *(outputs.get("hidden_states") or ())]
 
     def _last_logits(

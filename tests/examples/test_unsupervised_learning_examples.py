@@ -1,0 +1,99 @@
+"""The comparison of methods that learn without labels, run as a user would run it, on the heads of the real data."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from recipes.small_models import tiny_start
+from sentence_transformers import SentenceTransformer
+
+PROGRAM = Path(__file__).resolve().parents[2] / "examples" / "unsupervised_learning" / "compare.py"
+SHORT = (
+    "--data",
+    "data",
+    "--out",
+    "out",
+    "--texts",
+    "32",
+    "--max-length",
+    "16",
+    "--device",
+    "cpu",
+    "--quiet",
+)
+METHODS = ("TSDAE", "SimCSE", "CT", "CT in-batch", "MLM")
+
+
+def compared(*arguments: str, folder: Path) -> str:
+    """What the program prints."""
+    finished = subprocess.run(
+        [sys.executable, str(PROGRAM), *SHORT, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+        timeout=300,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+@pytest.fixture
+def folder(shared_data, minilm_path, tmp_path):
+    """A folder whose `data` holds the heads of the sets that the program reads."""
+    del minilm_path
+    for name in ("nli/train", "stsb/en/dev", "stsb/en/test"):
+        lines = (
+            gzip.decompress((shared_data / f"{name}.tsv.gz").read_bytes()).decode("utf-8").splitlines(True)
+        )
+        place = tmp_path / "data" / f"{name}.tsv.gz"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(gzip.compress("".join(lines[:60]).encode("utf-8")))
+    return tmp_path
+
+
+def check_table(folder: Path, printed: str, methods: Sequence[str]) -> None:
+    """What is printed and kept are the figures of the reports, which all begin with the same model."""
+    table = (folder / "out" / "table.md").read_text(encoding="utf-8")
+    assert printed == table
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert [row[0] for row in cells[2:]] == ["start", *methods]
+    start, *trained = cells[2:]
+    for row in trained:
+        out = folder / "out" / row[0].lower().replace(" ", "-")
+        metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+        before, after = metrics["rows"][0], metrics["rows"][-1]
+        for place, split in ((1, "dev"), (2, "test")):
+            assert float(start[place]) == before[f"en {split} Spearman"]
+            assert float(row[place]) == after[f"en {split} Spearman"]
+            assert -100 <= float(row[place]) <= 100
+        assert row[3] == row[1]  # of the only epoch
+        assert (out / "model" / "modules.json").is_file()
+
+
+def test_all_methods_stand_in_one_table(folder):
+    check_table(folder, compared("--start", tiny_start(folder), folder=folder), METHODS)
+
+
+def test_the_start_that_is_made_has_lost_its_layers_and_kept_its_words(folder):
+    printed = compared("--methods", "CT in-batch", "--texts", "16", folder=folder)
+    check_table(folder, printed, ["CT in-batch"])
+    start = SentenceTransformer(str(folder / "out" / "start"), device="cpu")
+    whole = SentenceTransformer("all-MiniLM-L6-v2", device="cpu")
+    weights, known = start[0].auto_model.state_dict(), whole[0].auto_model.state_dict()
+    words = "embeddings.word_embeddings.weight"
+    assert torch.equal(weights[words], known[words])
+    query = "encoder.layer.{}.attention.self.query.weight"
+    assert query.format(2) in weights
+    assert query.format(3) not in weights
+    assert not any(
+        torch.equal(weights[query.format(layer)], known[query.format(layer)]) for layer in range(3)
+    )
