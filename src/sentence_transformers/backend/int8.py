@@ -68,7 +68,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """The layer's result for (…, in); with a gradient if the input asks for one."""
-        if torch.compiler.is_exporting() or torch.jit.is_tracing() or needs_gradient(input):
+        if is_exported() or needs_gradient(input):
             weight, bias = self.float_weight(), None if self.bias is None else self.bias.float()
             return F.linear(input.float(), weight, bias).to(input.dtype)
         rows = input.reshape(-1, self.in_features)
@@ -96,6 +96,12 @@ class Int8Linear(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._arranging = threading.Lock()
+
+
+def is_exported() -> bool:
+    """Whether a graph is being made that others will run, without this kernel."""
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # not in every release
+    return torch.jit.is_tracing() or bool(exporting())
 
 
 def needs_gradient(states: Tensor) -> bool:
