@@ -40,7 +40,7 @@ WAYS: dict[str, dict[str, str]] = {
     "torch": {"how": "library"},
     "torch int8": {"how": "library", "precision": "int8"},
     "onnx": {"how": "library", "backend": "onnx"},
-    "onnx int8": {"how": "library", "backend": "onnx", "file_name": "onnx/model_qint8_avx2.onnx"},
+    "onnx int8": {"how": "library", "backend": "onnx", "file_name": "onnx/model_quint8_avx2.onnx"},
     "openvino": {"how": "library", "backend": "openvino"},
     "openvino int8": {
         "how": "library",
@@ -48,7 +48,7 @@ WAYS: dict[str, dict[str, str]] = {
         "file_name": "openvino/openvino_model_qint8_quantized.xml",
     },
     "plain ONNX Runtime": {"how": "onnxruntime", "file_name": "onnx/model.onnx"},
-    "plain ONNX Runtime int8": {"how": "onnxruntime", "file_name": "onnx/model_qint8_avx2.onnx"},
+    "plain ONNX Runtime int8": {"how": "onnxruntime", "file_name": "onnx/model_quint8_avx2.onnx"},
     "plain OpenVINO": {"how": "openvino", "file_name": "openvino/openvino_model.xml"},
 }
 BESIDE = {
