@@ -117,6 +117,19 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         SentenceTransformer(str(tmp_path / "saved"), device="cpu", model_kwargs={"gguf_file": "x"})
 
 
+def test_a_checkpoint_in_several_files_is_opened(tmp_path):
+    model = SentenceTransformer(str(tiny_checkpoint("bert", tmp_path / "tiny")), device="cpu").quantize()
+    folder = tmp_path / "saved"
+    model.save_pretrained(str(folder))
+    state = load_file(folder / "model.safetensors")
+    names = {name: f"model-0000{1 + number % 2}-of-00002.safetensors" for number, name in enumerate(state)}
+    for file in set(names.values()):
+        save_file({name: state[name] for name in names if names[name] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    (folder / "model.safetensors").unlink()
+    assert np.array_equal(SentenceTransformer(str(folder), device="cpu").encode(TEXTS), model.encode(TEXTS))
+
+
 def test_only_the_form_that_is_known_counts_as_ours(tmp_path):
     model = SentenceTransformer(str(tiny_checkpoint("bert", tmp_path / "tiny")), device="cpu").quantize()
     model.save_pretrained(str(tmp_path / "saved"))

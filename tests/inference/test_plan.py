@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentence_transformers.inference.plan import RUNGS, character_count, plan_batches, rung, windows
+from sentence_transformers.inference.plan import character_count, plan_batches, windows
 
 LENGTHS = st.lists(st.integers(0, 300), max_size=60)
 BUDGETS = st.integers(1, 1000)
@@ -72,22 +72,6 @@ def test_a_window_ends_only_when_the_next_item_would_not_fit(sizes, max_rows, ma
     for first, end in windows(sizes, max_rows=max_rows, max_size=max_size):
         if end < len(sizes):
             assert end - first == max_rows or sum(sizes[first : end + 1]) > max_size
-
-
-@given(st.integers(0, 100_000))
-def test_a_rung_is_no_shorter_than_the_row_and_wastes_little(length):
-    assert rung(length) >= length
-    assert rung(length) <= max(RUNGS[0], 1.5 * length + 16, length + 1024)
-
-
-@given(st.integers(0, 50_000), st.integers(0, 50_000))
-def test_rungs_are_monotone_and_fixed_points_of_themselves(one, other):
-    assert (one <= other) <= (rung(one) <= rung(other))
-    assert rung(rung(one)) == rung(one)
-
-
-def test_few_distinct_shapes_occur_below_the_longest_rung():
-    assert {rung(length) for length in range(1, RUNGS[-1] + 1)} == set(RUNGS)
 
 
 def test_characters_are_counted_through_pairs_and_dictionaries():

@@ -7,8 +7,8 @@ import threading
 import pytest
 import torch
 
-from sentence_transformers.inference.plan import RUNGS
 from sentence_transformers.inference.tokens import RawSource, RowSource, ahead
+from sentence_transformers.inputs.rungs import RUNGS
 from sentence_transformers.models import Transformer
 from tiny import sample_texts, tiny_checkpoint
 

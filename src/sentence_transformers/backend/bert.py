@@ -187,8 +187,7 @@ def embed(model: Any, tokens: Tensor, positions: Tensor, kinds: Tensor | None = 
         table = parts.token_type_embeddings.weight
         states = states.add_(table[0]) if kinds is None else states.add_(F.embedding(kinds, table))
     states = states.add_(F.embedding(positions, parts.position_embeddings.weight))
-    norm = parts.LayerNorm
-    states = F.layer_norm(states, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    states = norm(states, parts.LayerNorm)
     if hasattr(model, "embeddings_project"):
         projection = model.embeddings_project
         states = linear_for(states)(

@@ -9,7 +9,6 @@ knows about models.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +53,6 @@ class Int8Linear(nn.Module):
         self.weight_scale = nn.Parameter(weight_scale.float(), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self._arranged: Arranged | None = None
-        self._arranging = threading.Lock()
 
     @classmethod
     def of(cls, layer: nn.Linear) -> Int8Linear:
@@ -68,7 +66,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """The layer's result for (…, in); with a gradient if the input asks for one."""
-        if is_exported() or needs_gradient(input):
+        if is_traced() or needs_gradient(input):
             weight, bias = self.float_weight(), None if self.bias is None else self.bias.float()
             return F.linear(input.float(), weight, bias).to(input.dtype)
         rows = input.reshape(-1, self.in_features)
@@ -81,8 +79,8 @@ class Int8Linear(nn.Module):
         version = None if weight.is_inference() else weight._version
         made = self._arranged
         if made is None or made.source.data_ptr() != weight.data_ptr() or made.version != version:
-            with self._arranging:
-                made = self._arranged = arrange(weight.detach(), self.weight_scale.detach(), version)
+            # Threads that come here together do this twice, and get the same.
+            made = self._arranged = arrange(weight.detach(), self.weight_scale.detach(), version)
         return made
 
     def extra_repr(self) -> str:
@@ -91,17 +89,12 @@ class Int8Linear(nn.Module):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_arranged": None, "_arranging": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._arranging = threading.Lock()
+        return {**self.__dict__, "_arranged": None}
 
 
-def is_exported() -> bool:
-    """Whether a graph is being made that others will run, without this kernel."""
-    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # not in every release
-    return torch.jit.is_tracing() or bool(exporting())
+def is_traced() -> bool:
+    """Whether a graph is being made that is to run without this kernel: exported, or compiled."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 def needs_gradient(states: Tensor) -> bool:

@@ -15,6 +15,9 @@ from torch.nn import functional as F
 LEAST_BLOCK = 64
 """Queries computed at a time with a narrow window."""
 
+LARGEST_BLOCK = 512
+"""The same with a wide one: a mask of it is kept."""
+
 
 def attention_within_window(
     query: Tensor,
@@ -38,7 +41,7 @@ def attention_within_window(
         scale: Factor on the scores; None for 1 / sqrt(D).
     """
     length, reach = query.shape[2], window - 1
-    block = max(LEAST_BLOCK, reach)
+    block = min(max(LEAST_BLOCK, reach), LARGEST_BLOCK)
     mask = band(block, reach, is_causal, query.dtype)  # of all blocks; those at an end of the row use a part
     for start in range(0, length, block):
         stop = min(start + block, length)
@@ -54,7 +57,7 @@ def attention_within_window(
         out[:, start:stop] = seen.transpose(1, 2)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def band(block: int, reach: int, is_causal: bool, dtype: torch.dtype) -> Tensor:
     """What is added to the scores of a block of queries, (block, block + 2 × reach): 0 for the near, else -inf.
 

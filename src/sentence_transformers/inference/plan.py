@@ -15,9 +15,6 @@ WINDOW_ROWS = 4096
 WINDOW_CHARACTERS = 4_000_000
 """Characters of a window at most, so that windows of long documents stay small in memory."""
 
-RUNGS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
-"""Lengths to pad to where every new shape costs a compilation or a memory pool."""
-
 
 def plan_batches(
     lengths: Sequence[int], *, max_tokens: int, max_rows: int | None = None, packed: bool = False
@@ -67,14 +64,6 @@ def windows(sizes: Sequence[int], *, max_rows: int, max_size: int) -> Iterator[t
         total += size
     if start < len(sizes):
         yield start, len(sizes)
-
-
-def rung(length: int) -> int:
-    """The next length on the ladder, so that few distinct shapes occur; beyond its end multiples of 1024."""
-    for step in RUNGS:
-        if length <= step:
-            return step
-    return -(-length // 1024) * 1024
 
 
 def character_count(item: Any) -> int:

@@ -14,8 +14,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from sentence_transformers.inference.options import DEFAULT_BATCH_SIZE
-from sentence_transformers.inference.plan import character_count, rung
+from sentence_transformers.inference.plan import character_count
 from sentence_transformers.inputs.rows import TokenRows
+from sentence_transformers.inputs.rungs import rung
 from sentence_transformers.modules.base import RowInputModule
 
 Item = TypeVar("Item")

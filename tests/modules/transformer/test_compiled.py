@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from sentence_transformers import CrossEncoder, SentenceTransformer, models
-from sentence_transformers.modules.transformer.compiled import filled_up, rung
+from sentence_transformers.inputs.rungs import rung
+from sentence_transformers.modules.transformer.compiled import filled_up
 from tiny import WIDTH, sample_texts, tiny_checkpoint
 
 WORDS = " ".join(sample_texts()).split()

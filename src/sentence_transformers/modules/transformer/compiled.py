@@ -1,7 +1,7 @@
 """A transformers model that torch compiles, for few shapes.
 
 Every new shape is compiled anew, for seconds to minutes, and beyond a few torch gives up and runs the model as it is.
-So batches are filled up to a ladder: rows to a power of two, tokens to a rung of `inference/plan.py`'s, and what was
+So batches are filled up: rows to a power of two, tokens to a rung of the ladder (`inputs/rungs.py`), and what was
 added is cut off again. Nothing here knows how batches are planned.
 """
 
@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-RUNGS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
-"""Tokens to fill rows up to."""
+from sentence_transformers.inputs.rungs import rung
 
 MOST_SHAPES = 200
 """Shapes that are compiled at most; torch's own limit is 8, after which nothing new is compiled."""
@@ -98,11 +97,6 @@ def filled_up(given: Mapping[str, Tensor], *, filler: int, limit: int | None) ->
         # Rows of nothing but padding would give NaN in some attentions.
         filled[name] = torch.cat([value, value[:1].expand(more_rows, -1)]) if more_rows else value
     return filled
-
-
-def rung(tokens: int) -> int:
-    """The next number on the ladder; beyond its end multiples of 1024."""
-    return next((step for step in RUNGS if tokens <= step), -(-tokens // 1024) * 1024)
 
 
 def many_shapes() -> AbstractContextManager[Any]:
