@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from sentence_transformers.backend import arranged
-from sentence_transformers.backend.arranged import BATCHES_BEFORE, LARGEST_BATCH, linear, pays, weight_of
+from sentence_transformers.backend.arranged import BATCHES_BEFORE, LARGEST_BATCH, made_of, pays
+from sentence_transformers.backend.linear import arranged_linear
 
 pytestmark = pytest.mark.skipif(not arranged.available(), reason="this PyTorch cannot arrange weights")
 
@@ -21,15 +22,15 @@ def layer_in_use(width=48, out=32, bias=True):
     torch.manual_seed(0)
     layer = nn.Linear(width, out, bias=bias)
     for _ in range(BATCHES_BEFORE + 1):
-        weight_of(layer, 8)
-    assert weight_of(layer, 8) is not None
+        made_of([[layer]], 8)
+    assert made_of([[layer]], 8) is not None
     return layer
 
 
 def applied(layer, rows=8):
     states = torch.randn(rows, layer.in_features, generator=torch.Generator().manual_seed(rows))
     with torch.inference_mode():
-        return linear(states, layer, torch.empty(rows, layer.out_features)), F.linear(
+        return arranged_linear(states, layer, torch.empty(rows, layer.out_features)), F.linear(
             states, layer.weight, layer.bias
         )
 
@@ -44,10 +45,10 @@ def test_a_layer_gives_the_same_with_an_arranged_weight(bias, rows):
 
 def test_a_layer_gets_an_arranged_weight_once_small_batches_have_come_repeatedly():
     layer = nn.Linear(16, 16)
-    assert [weight_of(layer, 4) is None for _ in range(BATCHES_BEFORE)] == [True] * BATCHES_BEFORE
-    first = weight_of(layer, 4)
+    assert [made_of([[layer]], 4) is None for _ in range(BATCHES_BEFORE)] == [True] * BATCHES_BEFORE
+    first = made_of([[layer]], 4)
     assert first is not None
-    assert weight_of(layer, 9) is first
+    assert made_of([[layer]], 9) is first
 
 
 @torch.no_grad()
@@ -112,7 +113,7 @@ def test_a_changed_weight_is_used_at_once_and_arranged_anew_later(change):
     for _ in range(BATCHES_BEFORE + 3):
         found, expected = applied(layer)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    assert weight_of(layer, 8) is not None
+    assert made_of([[layer]], 8) is not None
 
 
 def test_a_new_weight_in_the_memory_of_the_old_one_is_told_from_it():
@@ -132,7 +133,7 @@ def test_weights_made_in_inference_mode_and_ones_with_gaps_are_left_as_they_are(
     with_gaps.weight = nn.Parameter(torch.randn(16, 16).t())
     for layer in (made_there, with_gaps):
         for _ in range(BATCHES_BEFORE + 3):
-            assert weight_of(layer, 4) is None
+            assert made_of([[layer]], 4) is None
             found, expected = applied(layer)
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
@@ -170,4 +171,4 @@ def test_many_threads_may_use_a_layer_whose_weight_is_being_arranged():
     for thread in threads:
         thread.join()
     assert not wrong
-    assert weight_of(layer, 8) is not None
+    assert made_of([[layer]], 8) is not None

@@ -7,7 +7,7 @@ import torch
 
 from native_cases import LONGEST, model_of, ours, rows_of, theirs
 from sentence_transformers.backend import bert
-from sentence_transformers.backend.parts import ACTIVATIONS
+from sentence_transformers.backend.activations import ACTIVATIONS
 from sentence_transformers.backend.relative_positions import distance_buckets
 from sentence_transformers.inputs.packing import PackedLayout
 from tiny import WIDTH

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from sentence_transformers.backend import int8
 from sentence_transformers.backend.int8 import Int8Linear, rounded_states, rounded_weight
+from sentence_transformers.tensors import int8_products
 
 
 def linear(width=48, out=32, bias=True, seed=0):
@@ -117,15 +118,35 @@ def test_rows_of_zeros_stay_zeros_and_others_show_what_is_not_a_number():
 def test_no_number_is_rounded_above_the_limit():
     states = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0)) + 1e-6
     for limit in int8.LIMITS:
-        numbers = rounded_states(states, limit).numbers
+        numbers = rounded_states(states, limit).whole()
         assert numbers.abs().amax(dim=1).eq(limit).all()
 
 
-def test_several_layers_give_the_same_together():
-    layers = [Int8Linear.of(linear(64, 32, seed=seed)) for seed in range(3)]
-    states = torch.randn(1500, 64)
-    together = int8.compute_several(states, layers, [torch.empty(1500, 32) for _ in layers])
+@pytest.mark.parametrize("rows", [0, 1, 9, 100, 1500])
+@pytest.mark.parametrize("biases", [(True, True, True), (False, False, False), (True, False, True)])
+def test_several_layers_give_the_same_together(rows, biases):
+    layers = [Int8Linear.of(linear(64, 32 + seed, bias, seed)) for seed, bias in enumerate(biases)]
+    states = torch.randn(rows, 64)
+    together = int8.compute_several(states, layers, [torch.empty(rows, 32 + place) for place in range(3)])
     assert all(torch.equal(found, layer(states)) for found, layer in zip(together, layers))
+
+
+def test_the_kernel_for_few_rows_gives_what_the_other_gives(monkeypatch):
+    layer = Int8Linear.of(linear(1536, 384))
+    states = torch.randn(30, 1536, generator=torch.Generator().manual_seed(1))
+    states[3], states[4, 5] = 0, float("nan")
+    by_few = layer(states)
+    monkeypatch.setattr(int8, "is_exact_for_few", lambda: False)
+    assert torch.equal(by_few.nan_to_num(), layer(states).nan_to_num())
+    assert torch.equal(by_few[3], layer.bias)
+
+
+def test_a_token_is_the_same_where_adding_takes_a_step_of_its_own(monkeypatch):
+    monkeypatch.setattr(int8_products, "adds_alike", lambda: False)
+    layer = Int8Linear.of(linear(67, 33))
+    states = torch.randn(700, 67)
+    found = layer(states)
+    assert all(torch.equal(found[row], layer(states[row : row + 1])[0]) for row in (0, 1, 500, 699))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -156,6 +177,11 @@ def test_a_changed_weight_is_used():
     assert torch.allclose(layer(states), -before)
     layer.weight = nn.Parameter(torch.zeros(4, 16, dtype=torch.int8), requires_grad=False)
     assert layer(states).abs().max() == 0
+    layer.bias = nn.Parameter(torch.ones(4))
+    assert layer(states).eq(1).all()
+    with torch.no_grad():
+        layer.bias.add_(1)
+    assert layer(states).eq(2).all()
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])

@@ -1,15 +1,16 @@
 """Weights arranged for small batches on the CPU.
 
 A few tokens times a weight matrix is bound by how fast the matrix is read. oneDNN reads one that it has
-arranged in blocks about twice as fast as one in the usual order, at the price of a second copy. A copy is
-made once a layer has met small batches repeatedly, and made anew when the layer's weight has changed.
-Large batches gain nothing and use the layer's own weight. Nothing here knows about models.
+arranged in blocks faster than one in the usual order, at the price of a second copy; and where each call costs as
+much as some of the arithmetic, layers that read the same states become one, and what follows a layer (an activation,
+a sum) is computed with it. A copy is made once layers have met small batches repeatedly, and made anew when a weight
+has changed. Large batches gain nothing and use the layer's own weight. Nothing here knows about models.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -31,25 +32,38 @@ SAMPLES = 8
 """Values of a weight that are looked at in every call; each is one read from main memory."""
 
 
-class Made(NamedTuple):
-    """An arranged weight, and how its source looked when it was made."""
+class Source(NamedTuple):
+    """A tensor that something was made from, as it looked then."""
 
-    weight: Tensor
     values: np.ndarray  # a view; while it lives, no other tensor comes to lie at the same address
+    looked_at: np.ndarray  # some of the values
     address: int
     version: int
     sample: bytes
 
 
+class Made(NamedTuple):
+    """The arranged weight of layers that stand below one another, (all their outputs, in); of several, their biases."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def bias_of(self, layers: Sequence[Any]) -> Tensor | None:
+        """The bias that belongs to the weight."""
+        return layers[0].bias if len(layers) == 1 else self.bias
+
+
 class Arranged:
-    """The arranged weight of one layer, and how often it has been asked for in vain."""
+    """The arranged weights of some layers, and how often they have been asked for in vain."""
 
     def __init__(self) -> None:
         self.asked = 0
-        self.made: Made | None = None
+        self.made: list[Made] | None = None
+        self.sources: list[Source] = []
 
 
-_arranged: WeakKeyDictionary[nn.Module, Arranged] = WeakKeyDictionary()
+_arranged: WeakKeyDictionary[nn.Module, dict[int, Arranged]] = WeakKeyDictionary()
+"""By the first of the layers and by how many there are."""
 _making = threading.Lock()
 _pays: ContextVar[bool] = ContextVar("pays", default=True)
 
@@ -75,6 +89,13 @@ def available() -> bool:
     )
 
 
+@lru_cache(maxsize=1)
+def kernels() -> tuple[Any, Any]:
+    """oneDNN's linear layer, alone or with an activation, and the one that adds its result to something."""
+    both = torch.ops.mkldnn._linear_pointwise
+    return both.default, both.binary
+
+
 def pays(states: Tensor) -> bool:
     """Whether a batch of states (T, D) is one for arranged weights."""
     return (
@@ -87,51 +108,84 @@ def pays(states: Tensor) -> bool:
     )
 
 
-def linear(states: Tensor, layer: Any, buffer: Tensor) -> Tensor:
-    """A linear layer for a small batch, (T, out); `buffer` may be overwritten by the result."""
-    weight = weight_of(layer, len(states))
-    if weight is not None:
-        return torch.ops.mkldnn._linear_pointwise(states, weight, layer.bias, "none", [], "none")
-    if layer.bias is None:
-        return torch.mm(states, layer.weight.t(), out=buffer)
-    return torch.addmm(layer.bias, states, layer.weight.t(), out=buffer)
+def several(states: Tensor, layers: Sequence[Any]) -> list[Tensor] | None:
+    """What layers make of the same small batch of states, (T, out) each; None where no weight is arranged yet."""
+    made = made_of([layers], len(states))
+    if made is None:
+        return None
+    together = kernels()[0](states, made[0].weight, made[0].bias_of(layers), "none", [], "none")
+    if len(layers) == 1:
+        return [together]
+    return list(together.split([layer.out_features for layer in layers], dim=1))
 
 
-def weight_of(layer: Any, rows: int) -> Tensor | None:
-    """The arranged weight of a layer, or None while it has not been asked for often enough."""
-    weight: Tensor = layer.weight
-    entry = _arranged.get(layer)
+def made_of(groups: Sequence[Sequence[Any]], rows: int) -> list[Made] | None:
+    """The arranged weight of each group of layers, or None while they have not been asked for often enough.
+
+    Layers of a group read the same states, and become one. What is asked for together is checked and made together.
+    """
+    first, count = groups[0][0], sum(map(len, groups))
+    entries = _arranged.get(first)
+    if entries is None:
+        entries = _arranged.setdefault(first, {})
+    entry = entries.get(count)
     if entry is None:
-        entry = _arranged.setdefault(layer, Arranged())
-    made = entry.made
-    if made is not None and is_current(made, weight):
-        return made.weight
-    if weight.is_inference() or not weight.is_contiguous():
-        return None  # the first kind has no version by which a change could be told
+        entry = entries.setdefault(count, Arranged())
+    sources = [source for group in groups for source in sources_of(group)]
+    if entry.made is not None and all(map(is_current, entry.sources, sources)):
+        return entry.made
+    if not all(map(can_be_watched, sources)) or not all(map(can_be_one, groups)):
+        return None
     entry.made = None
     entry.asked += 1
     if entry.asked <= BATCHES_BEFORE:
         return None
     with _making:
-        values = weight.detach().numpy().reshape(-1)
-        version, sample = weight._version, sample_of(values)
-        arranged = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
-        entry.made, entry.asked = Made(arranged, values, weight.data_ptr(), version, sample), 0
-    return arranged
+        entry.sources = [as_it_looks(source) for source in sources]
+        made = entry.made = [arrange(group, rows) for group in groups]
+        entry.asked = 0
+    return made
 
 
-def is_current(made: Made, weight: Tensor) -> bool:
-    """Whether a weight is still what an arranged one was made from.
+def arrange(layers: Sequence[Any], rows: int) -> Made:
+    """Arrange the weights of layers that read the same states."""
+    weight = torch.cat([layer.weight.detach() for layer in layers])
+    biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+    together = torch.cat(biases) if biases and len(layers) > 1 else None
+    return Made(torch.ops.mkldnn._reorder_linear_weight(weight, rows), together)
+
+
+def sources_of(layers: Sequence[Any]) -> list[Tensor]:
+    """The tensors whose values go into an arranged weight; the bias of a layer by itself is used as it stands."""
+    if len(layers) == 1:
+        return [layers[0].weight]
+    return [part for layer in layers for part in (layer.weight, layer.bias) if part is not None]
+
+
+def can_be_one(layers: Sequence[Any]) -> bool:
+    """Whether layers that read the same states can become one: all have a bias, or none has."""
+    return len({layer.bias is None for layer in layers}) == 1
+
+
+def can_be_watched(source: Tensor) -> bool:
+    """Whether a change of a tensor could be told: those made in inference mode have no version."""
+    return not source.is_inference() and source.is_contiguous()
+
+
+def as_it_looks(source: Tensor) -> Source:
+    """A tensor as it looks now."""
+    values = source.detach().numpy().reshape(-1)
+    looked_at = values[:: max(1, values.size // SAMPLES)]
+    return Source(values, looked_at, source.data_ptr(), source._version, looked_at.tobytes())
+
+
+def is_current(then: Source, now: Tensor) -> bool:
+    """Whether a tensor is still what it was.
 
     Changes through `weight.data` count no version; samples show those, unless only few values changed.
     """
     return (
-        made.address == weight.data_ptr()
-        and made.version == weight._version
-        and made.sample == sample_of(made.values)
+        then.address == now.data_ptr()
+        and then.version == now._version
+        and then.sample == then.looked_at.tobytes()
     )
-
-
-def sample_of(values: np.ndarray) -> bytes:
-    """Some values, spread over a flat array."""
-    return values[:: max(1, values.size // SAMPLES)].tobytes()

@@ -14,23 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sentence_transformers.backend import few_tokens
+from sentence_transformers.backend.activations import ACTIVATIONS, Activation, is_activation
 from sentence_transformers.backend.attention import packed_attention
 from sentence_transformers.backend.linear import (
     activation_can_be_fixed,
     all_can_be_fixed,
+    in_blocks_if_fixed,
     linear_for,
     several_of,
 )
-from sentence_transformers.backend.parts import (
-    ACTIVATIONS,
-    Activation,
-    class_path,
-    first_tokens,
-    in_blocks_if_fixed,
-    is_activation,
-    norm,
-    part_at,
-)
+from sentence_transformers.backend.parts import class_path, first_tokens, norm, part_at
 from sentence_transformers.backend.relative_positions import MPNET_BUCKETS, distance_buckets
 from sentence_transformers.backend.untouched import plain, untouched
 from sentence_transformers.inputs.packing import PackedLayout
@@ -149,7 +143,7 @@ def run(
 ) -> Tensor:
     """Last hidden states of packed tokens, (T, D), or (B, D); see `native.Architecture`."""
     heads = getattr(model.config, "num_attention_heads", None) or model.config.n_heads
-    activation = in_blocks_if_fixed(activation_of(model))
+    activation = activation_of(model)
     bias = position_bias(model, layout)
     states = embed(model, tokens, positions, kinds)
     if not first_tokens_only:
@@ -217,6 +211,9 @@ def run_layers(
     """Run packed states (T, D) through the layers, overwriting them."""
     total, width = states.shape
     size = width // heads
+    made = few_tokens.arranged_layers(layers, activation, states)
+    if made is not None:
+        return few_tokens.run_layers(states, layers, made, heads, activation, layout, bias)
     linear = linear_for(states)
     # Buffers that are used in every layer: fresh ones of this size cost as much as some of the arithmetic.
     query, key, value = (states.new_empty(total, width) for _ in range(3))
@@ -228,7 +225,7 @@ def run_layers(
         )
         seen = packed_attention(asking, asked, given, layout, bias=bias).view(total, width)
         states = norm(linear(seen, attended, query).add_(states), attended_norm)
-        inner = activation(linear(states, widened, wide))
+        inner = in_blocks_if_fixed(activation)(linear(states, widened, wide))
         states = norm(linear(inner, narrowed, query).add_(states), narrowed_norm)
     return states
 
@@ -259,7 +256,7 @@ def last_layer_of_first_tokens(
         everything = packed_attention(asking, asked, given, layout, bias=bias)
         seen = first_tokens(everything.view(states.shape), layout)
     rows = norm(linear(seen, attended, buffer).add_(own), attended_norm)
-    inner = activation(linear(rows, widened, wide))
+    inner = in_blocks_if_fixed(activation)(linear(rows, widened, wide))
     return norm(linear(inner, narrowed, buffer).add_(rows), narrowed_norm)
 
 

@@ -12,22 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sentence_transformers.backend import fixed_shapes, rotary
+from sentence_transformers.backend.activations import ACTIVATIONS, SILU, Activation, is_activation
 from sentence_transformers.backend.gated_layers import IDENTITY, Forward, Layer, gate
 from sentence_transformers.backend.linear import all_can_be_fixed
-from sentence_transformers.backend.parts import (
-    ACTIVATIONS,
-    Activation,
-    class_path,
-    first_tokens,
-    is_activation,
-    norm,
-    part_at,
-)
+from sentence_transformers.backend.parts import class_path, first_tokens, norm, part_at
 from sentence_transformers.backend.untouched import plain, untouched
 from sentence_transformers.inputs.packing import PackedLayout
 
@@ -89,7 +81,7 @@ FAMILIES: dict[str, Family] = {
 }
 """The classes served, by their path below `transformers.models`."""
 
-GATES: dict[str, Activation] = {**ACTIVATIONS, "silu": lambda states: torch.ops.aten.silu_(states)}
+GATES: dict[str, Activation] = {**ACTIVATIONS, "silu": SILU}
 """Activations of the gate by transformers' name, each overwriting its argument."""
 
 ROTATIONS = ("default", "linear", "yarn")

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sentence_transformers.backend import fixed_shapes, rotary
+from sentence_transformers.backend.activations import Activation
 from sentence_transformers.backend.attention import packed_attention
-from sentence_transformers.backend.linear import several_of
-from sentence_transformers.backend.parts import Activation, first_tokens, in_blocks_if_fixed, norm
+from sentence_transformers.backend.linear import in_blocks_if_fixed, several_of
+from sentence_transformers.backend.parts import first_tokens, norm
 from sentence_transformers.inputs.packing import PackedLayout
 
 IDENTITY: frozenset[type] = frozenset({nn.Identity})

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sentence_transformers.backend.activations import ACTIVATIONS
 from sentence_transformers.backend.bert import FAMILIES, Family
 from sentence_transformers.backend.int8 import Int8Linear
 from sentence_transformers.backend.int8_checkpoint import SCALE, is_int8
-from sentence_transformers.backend.parts import ACTIVATIONS
 from sentence_transformers.storage.folder import SAFETENSORS, read_json, read_weights
 
 CLASSES: dict[str, str] = {

@@ -7,6 +7,7 @@ As it is, with a weight arranged for small batches, in blocks of fixed shapes, o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def float_way(states: Tensor) -> Linear:
     """The same for layers that are not in eight bits."""
     if fixed_shapes.wanted():
         return fixed_linear
-    return arranged.linear if arranged.pays(states) else plain_linear
+    return arranged_linear if arranged.pays(states) else plain_linear
 
 
 def several_of(states: Tensor, parts: Sequence[Any], buffers: Sequence[Tensor]) -> list[Tensor]:
@@ -42,7 +43,17 @@ def several_of(states: Tensor, parts: Sequence[Any], buffers: Sequence[Tensor]) 
     if all(type(part) is Int8Linear for part in parts):
         return int8.compute_several(states, parts, buffers)
     linear = linear_for(states)
+    if float_way(states) is arranged_linear and all(type(part) is nn.Linear for part in parts):
+        made = arranged.several(states, parts)
+        if made is not None:
+            return made
     return [linear(states, part, buffer) for part, buffer in zip(parts, buffers, strict=True)]
+
+
+def arranged_linear(states: Tensor, part: Any, buffer: Tensor) -> Tensor:
+    """As `plain_linear`, with an arranged weight once there is one."""
+    made = arranged.several(states, (part,))
+    return plain_linear(states, part, buffer) if made is None else made[0]
 
 
 def fixed_linear(states: Tensor, part: Any, buffer: Tensor) -> Tensor:
@@ -86,6 +97,11 @@ def activation_can_be_fixed(activation: Callable[[Tensor], Tensor], part: nn.Lin
     kind = torch.float32 if type(part) is Int8Linear else part.weight.dtype
     out = part.weight.new_empty(0, part.out_features, dtype=kind)
     return fixed_shapes.possible(activation, out=out, key=activation)
+
+
+def in_blocks_if_fixed(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """An activation as this thread is to compute it: in blocks where `fixed_shapes` are wanted."""
+    return partial(fixed_activation, activation) if fixed_shapes.wanted() else activation
 
 
 def key_of(part: Any) -> tuple[str, bool]:

@@ -1,45 +1,16 @@
-"""What each forward of our own is made of: finding a model's parts, activations, norms, first tokens.
+"""What each forward of our own is made of: finding a model's parts, norms, first tokens.
 
 Small functions on packed states (T, D) and on modules; nothing here knows about an architecture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sentence_transformers.backend import fixed_shapes
-from sentence_transformers.backend.linear import fixed_activation
 from sentence_transformers.inputs.packing import PackedLayout
-
-Activation = Callable[[Tensor], Tensor]
-
-ACTIVATIONS: dict[str, Activation] = {
-    "gelu": lambda states: torch.ops.aten.gelu_(states),
-    "gelu_new": lambda states: torch.ops.aten.gelu_(states, approximate="tanh"),
-    "gelu_pytorch_tanh": lambda states: torch.ops.aten.gelu_(states, approximate="tanh"),
-    "relu": torch.relu_,
-}
-"""Activation functions by transformers' name, each overwriting its argument."""
-
-ACTIVATION_CLASSES: dict[str, tuple[str, ...]] = {
-    "gelu": ("GELUActivation",),
-    "gelu_new": ("NewGELUActivation",),
-    "gelu_pytorch_tanh": ("GELUTanh", "PytorchGELUTanh"),
-    "relu": ("ReLU",),
-    "silu": ("SiLUActivation", "SiLU"),
-}
-"""What transformers has made modules of an activation of, by its name for it."""
-
-
-def is_activation(part: Any, name: str) -> bool:
-    """Whether a part of a model is the activation that its configuration names."""
-    return type(part).__name__ in ACTIVATION_CLASSES.get(name, ())
 
 
 def class_path(model: nn.Module) -> str:
@@ -56,11 +27,6 @@ def part_at(module: Any, path: list[str]) -> Any:
     for name in path:
         module = module._modules[name]
     return module
-
-
-def in_blocks_if_fixed(activation: Activation) -> Activation:
-    """An activation as this thread is to compute it: in blocks where `fixed_shapes` are wanted."""
-    return partial(fixed_activation, activation) if fixed_shapes.wanted() else activation
 
 
 def norm(states: Tensor, part: Any) -> Tensor:

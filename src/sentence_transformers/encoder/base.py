@@ -404,7 +404,10 @@ class BaseModel(
             sample = first.read_rows(inputs[:1], prompt=prompt, **kwargs)
             if sample is not None:
                 packs = packed and first.can_pack
-                return RowSource(first, packed=packs, device=self.device, prompt=prompt, **kwargs)
+                read = (inputs[0], sample)
+                return RowSource(
+                    first, packed=packs, device=self.device, sample=read, prompt=prompt, **kwargs
+                )
         return RawSource(lambda items: self.preprocess(items, prompt=prompt, **kwargs))
 
     def _customises_inputs(self) -> bool:

@@ -54,13 +54,24 @@ class RowSource:
 
     usual_rows: int | None = None
 
-    def __init__(self, module: RowInputModule, *, packed: bool, device: torch.device, **options: Any) -> None:
+    def __init__(
+        self,
+        module: RowInputModule,
+        *,
+        packed: bool,
+        device: torch.device,
+        sample: tuple[Any, TokenRows] | None = None,
+        **options: Any,
+    ) -> None:
         self.module = module
+        self.sample = sample  # an input that was read to see whether it can be, and its row
         self.packed = packed
         self.on_rungs = device.type in PADS_TO_RUNGS
         self.options = options
 
     def read(self, inputs: Sequence[Any]) -> TokenRows:
+        if self.sample is not None and len(inputs) == 1 and inputs[0] is self.sample[0]:
+            return self.sample[1]
         rows = self.module.read_rows(inputs, **self.options)
         assert rows is not None, "asked before"
         return rows
