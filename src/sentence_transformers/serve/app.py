@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from sentence_transformers.serve import messages
 from sentence_transformers.serve.errors import ApiError, too_large
-from sentence_transformers.serve.guard import GONE, Guard, Load
+from sentence_transformers.serve.guard import GONE, Endpoint, Guard, Load
 from sentence_transformers.serve.metrics import CONTENT_TYPE, Metrics
 from sentence_transformers.serve.served import Served
 from sentence_transformers.serve.settings import Settings
@@ -97,7 +97,14 @@ def create_app(models: Any, settings: Settings | None = None) -> FastAPI:
     )
     server.add_routes(app)
     routes = frozenset(getattr(route, "path", "") for route in app.routes)
-    app.add_middleware(Guard, settings=settings, metrics=server.metrics, load=server.load, routes=routes)
+    app.add_middleware(
+        Guard,
+        settings=settings,
+        metrics=server.metrics,
+        load=server.load,
+        routes=routes,
+        direct=server.direct,
+    )
     app.add_exception_handler(ApiError, answer_error)
     app.add_exception_handler(HTTPException, answer_http_error)
     return app
@@ -112,6 +119,7 @@ class Server:
         self.began = int(time.time())
         self.is_ready = False
         self.load = Load()
+        self.direct: dict[str, Endpoint] = {}
         self.metrics = Metrics(
             waiting=lambda: {name: one.waiting for name, one in served.items()},
             in_flight=lambda: self.load.requests,
@@ -134,6 +142,7 @@ class Server:
                 for path in ("/rerank", "/v1/rerank")
             ]
         for path, endpoint, request, answer in posts:
+            self.direct[path] = endpoint
             schema = {
                 "content": {"application/json": {"schema": request.model_json_schema()}},
                 "required": True,
@@ -316,7 +325,7 @@ async def unless_gone(request: Request, future: asyncio.Future[Result]) -> Resul
             watcher = asyncio.ensure_future(gone(request))
             await asyncio.wait([future, watcher], return_when=asyncio.FIRST_COMPLETED)
         if not future.done():
-            raise HTTPException(GONE, "The caller went away.")
+            raise ApiError(GONE, "The caller went away.")
         return future.result()
     finally:
         future.cancel()
