@@ -21,7 +21,7 @@ from torch import nn
 from typing_extensions import Self
 
 from sentence_transformers.arguments import accepts_older_names
-from sentence_transformers.backend.untouched import every_module, has_hooks
+from sentence_transformers.backend.untouched import every_module, first_tensor, has_hooks
 from sentence_transformers.encoder.adapters import PeftAdapterMixin
 from sentence_transformers.encoder.computing import ComputingMixin
 from sentence_transformers.encoder.files import FilesMixin
@@ -287,7 +287,7 @@ class BaseModel(
     @property
     def device(self) -> torch.device:
         """Where the model's weights are."""
-        tensor = next(chain(self.parameters(), self.buffers()), None)
+        tensor = first_tensor(self)
         return self._target_device if tensor is None else tensor.device
 
     @property

@@ -119,6 +119,8 @@ class PackedLayout:
 
     def positions(self, offset: int = 0) -> Tensor:
         """Position of each token within its row, counted from `offset`, (1, T)."""
+        if len(self.lengths) == 1:
+            return torch.arange(offset, offset + self.total)[None]
         return torch.cat(
             [torch.arange(offset, offset + length).repeat(count) for _, count, length in self.groups]
             or [torch.empty(0, dtype=torch.long)]
