@@ -57,6 +57,14 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(help="Cores to compute with.", min=1, show_default="all")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Batches to compute at once, with a share of the cores each.",
+            min=1,
+            show_default="up to 4 on a CPU",
+        ),
+    ] = None,
     max_body_mib: Annotated[int, typer.Option(help="MiB of a request.", min=1)] = 8,
     max_inputs: Annotated[int, typer.Option(help="Texts of a request.", min=1)] = 2048,
     max_tokens: Annotated[int, typer.Option(help="Tokens of a request, about.", min=1)] = 1_000_000,
@@ -109,6 +117,7 @@ def serve(
             queue_limit=queue_limit,
             max_delay=max_delay_ms / 1000,
             timeout=timeout,
+            workers=workers,
         )
         common: dict[str, Any] = {
             "device": device,

@@ -1,9 +1,10 @@
 """Many callers, one model: requests that come one at a time are computed together.
 
-    submit, from any thread or event loop → queue → one worker thread: a batch → a future for each caller
+    submit, from any thread or event loop → queue → a worker thread: a batch → a future for each caller
 
-The worker takes whatever waits when it becomes free, up to a budget of tokens, so that batches grow with the load
-by themselves. Only a request that finds it idle waits a moment for companions. Nothing here knows what is computed.
+A worker takes whatever waits when it becomes free, up to a budget of tokens, so that batches grow with the load
+by themselves. Only a request that finds it idle waits a moment for companions. Several workers share what waits, and
+the processor's cores. Nothing here knows what is computed.
 """
 
 from __future__ import annotations
@@ -91,7 +92,11 @@ class Batcher:
         max_delay: Seconds that a request waits at most for companions while the model is idle. It waits for no
             more of them than there were last time, so a single caller is not delayed.
         queue_limit: Inputs that may wait. An empty queue takes a request of any size.
-        on_batch: Told of every batch that was computed, in the worker thread.
+        on_batch: Told of every batch that was computed, in the worker's thread.
+        workers: Batches that are computed at once. While several are, each has its share of PyTorch's threads: on a
+            CPU two batches with half of the cores each are done sooner than one after the other with all of them,
+            above all when the cores have other work too, such as serving. Threads that first compute
+            after that may find PyTorch's default number of threads lowered until the batcher is closed.
 
     Example:
         >>> from sentence_transformers import SentenceTransformer
@@ -113,6 +118,7 @@ class Batcher:
         max_delay: float = 0.005,
         queue_limit: int = 4096,
         on_batch: Callable[[BatchReport], None] | None = None,
+        workers: int = 1,
     ) -> None:
         if method not in METHODS:
             raise ValueError(f"method={method!r} is none that batches. Pass 'encode' or 'predict'.")
@@ -120,6 +126,7 @@ class Batcher:
             ("max_tokens", max_tokens),
             ("max_inputs", max_inputs),
             ("queue_limit", queue_limit),
+            ("workers", workers),
         ):
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} lets nothing through. Pass 1 or more.")
@@ -140,9 +147,15 @@ class Batcher:
         self._characters_per_token = USUAL_CHARACTERS_PER_TOKEN
         self._closed = False
         self._changed = threading.Condition()
-        # A daemon, because Python joins other threads before it runs what is registered for the exit.
-        self._worker = threading.Thread(target=self._work, daemon=True, name="batcher")
-        self._worker.start()
+        self._busy = 0
+        self._threads = torch.get_num_threads()
+        # Daemons, because Python joins other threads before it runs what is registered for the exit.
+        self._workers = [
+            threading.Thread(target=self._work, daemon=True, name=f"batcher-{number}")
+            for number in range(workers)
+        ]
+        for worker in self._workers:
+            worker.start()
         atexit.register(self.close)
 
     # -- for callers -------------------------------------------------------------------------------------
@@ -212,8 +225,9 @@ class Batcher:
             self._changed.notify_all()
         for request in dropped:
             request.future.cancel()
-        if threading.current_thread() is not self._worker:
-            self._worker.join()
+        for worker in self._workers:
+            if worker is not threading.current_thread():
+                worker.join()
         atexit.unregister(self.close)
 
     def __enter__(self) -> Self:
@@ -263,8 +277,12 @@ class Batcher:
             request.is_settled = True
             return request.future.set_running_or_notify_cancel()
 
-    def _next_batch(self) -> list[Share] | None:
-        """Wait for requests, then for companions of the first; None once closed and empty."""
+    def _next_batch(self) -> tuple[list[Share], int] | None:
+        """Wait for requests, then for companions of the first; None once closed and empty.
+
+        Returns:
+            The batch, and how many of PyTorch's threads are to compute it. Whoever takes it counts as busy.
+        """
         with self._changed:
             while True:
                 while not self._queue.requests and not self._closed:
@@ -274,22 +292,36 @@ class Batcher:
                 patience = self._queue.first().arrived + self.max_delay - time.monotonic()
                 enough = self._queue.requests >= self._expected or self._queue.fills_a_batch()
                 if patience <= 0 or enough or self._closed:
-                    return self._queue.take()
+                    free = len(self._workers) - self._busy
+                    shares = self._queue.take(at_most=max(1, -(-self._queue.inputs // free)))
+                    self._expected = len({id(share.request) for share in shares})
+                    self._busy += 1
+                    at_work = min(len(self._workers), self._busy + bool(self._queue.requests))
+                    if self._queue.requests:
+                        self._changed.notify_all()
+                    return shares, max(1, self._threads // at_work)
                 self._changed.wait(patience)
 
-    # -- the worker --------------------------------------------------------------------------------------
+    # -- the workers -------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while (shares := self._next_batch()) is not None:
+        while (taken := self._next_batch()) is not None:
+            shares, threads = taken
             try:
-                self._expected = len({id(share.request) for share in shares})
+                if torch.get_num_threads() != threads and len(self._workers) > 1:
+                    torch.set_num_threads(threads)  # of this thread
                 self._compute(shares)
             except BaseException as error:  # whatever it is, nobody may wait for ever
                 logger.exception("A batch could not be computed.")
                 for share in shares:
                     self._fail(share.request, error)
+            finally:
+                with self._changed:
+                    self._busy -= 1
             # No name keeps a result, or an error with its frames, until the next request comes.
-            del shares
+            del shares, taken
+        if len(self._workers) > 1:
+            torch.set_num_threads(self._threads)  # what threads find that compute for the first time
 
     def _compute(self, shares: list[Share]) -> None:
         """Compute the shares together; if that fails, each by itself."""
@@ -305,7 +337,7 @@ class Batcher:
             logger.debug("A batch of %d requests failed; trying each alone.", len(shares), exc_info=True)
         else:
             for share, values in zip(shares, results):
-                self._deliver(share.request, values)
+                self._deliver(share, values)
             return
         for share in shares:
             self._compute([share])
@@ -347,11 +379,15 @@ class Batcher:
             except Exception:
                 logger.exception("What was told of a batch failed; the batch itself did not.")
 
-    def _deliver(self, request: Request, values: list[Any]) -> None:
+    def _deliver(self, share: Share, values: list[Any]) -> None:
         """Add results to a request, and hand them over when they are complete."""
-        request.results.extend(values)
-        if len(request.results) == len(request.inputs) and self._settle(request):
-            request.future.set_result(request.results[0] if request.single else together(request.results))
+        request = share.request
+        with self._changed:
+            request.results.update(zip(range(share.start, share.stop), values))
+            is_complete = len(request.results) == len(request.inputs)
+        if is_complete and self._settle(request):
+            results = [request.results[number] for number in range(len(request.inputs))]
+            request.future.set_result(results[0] if request.single else together(results))
 
     def _fail(self, request: Request, error: BaseException) -> None:
         """Hand an error over, unless the caller has given up, and compute no more of the request."""

@@ -21,7 +21,7 @@ TURN = 32
 class Request:
     """One caller's inputs, which may be computed in several batches.
 
-    `sizes` are the characters of each; `single` says that the caller passed one input rather than a list;
+    `sizes` are the characters of each; `results` stand under the numbers of their inputs; `single` says that the caller passed one input rather than a list;
     `arrived` is in seconds of the monotonic clock.
     """
 
@@ -33,7 +33,7 @@ class Request:
     arrived: float
     future: Future[Any] = field(default_factory=Future)
     taken: int = 0
-    results: list[Any] = field(default_factory=list)
+    results: dict[int, Any] = field(default_factory=dict)
     is_settled: bool = False
 
     @property
@@ -111,8 +111,13 @@ class FairQueue:
                     return True
         return False
 
-    def take(self) -> list[Share]:
-        """The next batch, in order; the group it comes from goes to the end of the groups."""
+    def take(self, at_most: int | None = None) -> list[Share]:
+        """The next batch, in order; the group it comes from goes to the end of the groups.
+
+        Args:
+            at_most: Inputs to take, where that is fewer than a batch may have.
+        """
+        most = min((limit for limit in (at_most, self.max_inputs) if limit is not None), default=None)
         key, group = self._groups.popitem(last=False)
         shares: list[Share] = []
         inputs = tokens = 0
@@ -123,7 +128,7 @@ class FairQueue:
             turn = min(request.waiting, TURN) if group else request.waiting
             while has_room and request.taken < start + turn:
                 cost = self.tokens_of(request.sizes[request.taken])
-                if inputs and (tokens + cost > self.max_tokens or inputs == self.max_inputs):
+                if inputs and (tokens + cost > self.max_tokens or inputs == most):
                     has_room = False
                 else:
                     inputs, tokens = inputs + 1, tokens + cost

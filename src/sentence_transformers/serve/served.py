@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from sentence_transformers.inference.batcher import Batcher, BatcherClosed, BatchReport, QueueFull
 from sentence_transformers.inference.prompts import prompt_name_of_task
@@ -22,6 +23,9 @@ from sentence_transformers.serve.metrics import Metrics
 from sentence_transformers.serve.settings import Settings
 
 CHARACTERS_PER_TOKEN = 4
+
+MOST_WORKERS = 4
+"""Batches that are computed at once on a CPU; more of them would wait for each other's Python."""
 
 LONGEST_WAIT = 60
 """Seconds after which at the latest a caller is told to come again."""
@@ -47,6 +51,13 @@ class CountingModel:
         return list(zip(self.compute(inputs, **options), lengths))
 
 
+def usual_workers(model: Any) -> int:
+    """How many batches of a model to compute at once: where PyTorch computes on a CPU, several."""
+    if model.device.type != "cpu" or model.get_backend() != "torch":
+        return 1
+    return min(MOST_WORKERS, torch.get_num_threads())
+
+
 class Served:
     """One model, open from the first request until it is closed.
 
@@ -62,6 +73,7 @@ class Served:
         self.settings = settings
         self.metrics: Metrics | None = None
         self.is_reranker = getattr(model, "model_type", None) == "CrossEncoder"
+        self.workers = settings.workers or usual_workers(model)
         self._inputs_per_second = 0.0
         self._lock = threading.Lock()
         self._batcher: Batcher | None = None
@@ -83,6 +95,7 @@ class Served:
                     max_delay=self.settings.max_delay,
                     queue_limit=self.settings.queue_limit,
                     on_batch=self.note,
+                    workers=self.workers,
                 )
             return self._batcher
 
@@ -104,7 +117,7 @@ class Served:
 
     def note(self, report: BatchReport) -> None:
         """Count a batch."""
-        rate = report.inputs / max(report.seconds, 1e-6)
+        rate = self.workers * report.inputs / max(report.seconds, 1e-6)
         self._inputs_per_second += 0.2 * (rate - self._inputs_per_second)
         if self.metrics is not None:
             self.metrics.inputs.add(report.inputs, self.name)

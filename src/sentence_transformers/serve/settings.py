@@ -27,6 +27,8 @@ class Settings:
         timeout: Seconds until a request is given up with 504.
         max_delay: As for `Batcher`.
         batch_tokens: `max_tokens` of the `Batcher`.
+        workers: `workers` of the `Batcher`; None for one on a GPU, and on a CPU for as many as PyTorch has threads,
+            four at most.
     """
 
     api_key: str | None = field(default_factory=lambda: os.environ.get(API_KEY_VARIABLE), repr=False)
@@ -40,6 +42,7 @@ class Settings:
     timeout: float = 60.0
     max_delay: float = 0.005
     batch_tokens: int | None = None
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.strip() == self.api_key):
@@ -52,5 +55,7 @@ class Settings:
         for name in ("max_body_bytes", "max_held_bytes", "max_inputs", "max_characters", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} lets nothing through. Pass 1 or more.")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers={self.workers} computes nothing. Pass 1 or more, or None.")
         if not self.timeout > 0:
             raise ValueError(f"timeout={self.timeout} gives no time. Pass a number of seconds above 0.")
