@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sentence_transformers.backend.arranged import never_arranged
 from sentence_transformers.backend.fixed_shapes import fixed_shapes
+from sentence_transformers.backend.untouched import has_hooks
 from sentence_transformers.inference.engine import Job, progress_bar, run
 from sentence_transformers.inference.memory import TokenBudget
 from sentence_transformers.inference.ranks import Ranks
@@ -100,11 +101,14 @@ class ComputingMixin:
             max_rows=max_rows,
             show_progress_bar=shows_progress,
             unit=self.input_unit,
+            side_by_side=lambda: packed and not module_kwargs and is_shared_by_threads(self),
         )
         if not deterministic:
             run(job, items, sink)
             return
         with never_arranged():
+            # One batch after the other, since other numbers of threads give other last digits.
+            job = replace(job, side_by_side=lambda: False)
             if job.source.packed and not module_kwargs and self._runs_plainly and first_keeps_bits(self):
                 with fixed_shapes():
                     run(self._rows_apart(job, notes), items, sink)
@@ -217,3 +221,22 @@ def first_keeps_bits(model: Any) -> bool:
     first = next(model.children(), None)
     with torch.inference_mode():
         return type(first) is Transformer and first.keeps_bits
+
+
+def is_shared_by_threads(model: Any) -> bool:
+    """Whether several threads may run a model at once, and nobody looks who would see batches in another order.
+
+    So where it is made of our own parts and the transformer runs by our own forward, without hooks, and the calling
+    thread has switched nothing that would not reach other threads.
+    """
+    parts = list(model.children())
+    return (
+        type(parts[0]) is Transformer
+        and all(type(part).__module__.startswith("sentence_transformers.") for part in parts)
+        and model._runs_plainly
+        and not has_hooks(model)
+        and parts[0].runs_natively
+        and not torch.is_autocast_enabled("cpu")
+        and not torch._C._len_torch_function_stack()
+        and not torch._C._len_torch_dispatch_stack()
+    )

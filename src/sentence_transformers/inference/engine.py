@@ -10,7 +10,7 @@ state of a call is in the call.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sentence_transformers.inference.lanes import Lanes, lanes_for, tokens_of_batch
 from sentence_transformers.inference.memory import TokenBudget, is_out_of_memory, release_memory
 from sentence_transformers.inference.plan import (
     WINDOW_CHARACTERS,
@@ -40,7 +41,8 @@ class Job:
 
     `forward` runs the model on the features of a batch that lie on `device`; `finish` makes of its output
     what the sink takes. `budget` is shared by all calls on the model. `max_rows` limits a batch,
-    `unit` is what the progress bar counts.
+    `unit` is what the progress bar counts. `side_by_side` says whether batches may be computed at once, in several
+    threads; it is asked where there are several inputs.
     """
 
     source: Source
@@ -51,6 +53,7 @@ class Job:
     max_rows: int | None = None
     show_progress_bar: bool = False
     unit: str = "text"
+    side_by_side: Callable[[], bool] = lambda: False
 
 
 def run(job: Job, inputs: Sequence[Any], sink: Sink) -> None:
@@ -72,16 +75,13 @@ def run(job: Job, inputs: Sequence[Any], sink: Sink) -> None:
     with progress_bar(len(inputs), shown=job.show_progress_bar, unit=job.unit) as bar, torch.inference_mode():
         bar.update(len(inputs) - len(numbers))
         told(len(inputs) - len(numbers), 0)
+        several = len(numbers) > 1 and job.device.type == "cpu" and job.side_by_side()
         for chosen, rows in ahead(read, stretches):
             lengths = rows.lengths
-            batches = plan_batches(
-                lengths,
-                max_tokens=job.budget.tokens,
-                max_rows=job.max_rows or job.source.usual_rows,
-                packed=job.source.packed,
-            )
-            for batch in batches:
-                compute(job, rows, batch, chosen, lengths, sink)
+            for batch, parts in batches_of(job, rows, lengths, several=several):
+                for places, results in parts:
+                    sink.put([chosen[row] for row in places], results)
+                    del results  # or it would be held while the next batch is computed
                 bar.update(len(batch))
                 told(len(batch), sum(lengths[row] for row in batch))
     if first is not None:
@@ -105,9 +105,32 @@ def listening(told: Callable[[int, int], None]) -> Iterator[None]:
         _listener.reset(token)
 
 
-def compute(
-    job: Job, rows: Any, batch: Sequence[int], numbers: Sequence[int], lengths: Sequence[int], sink: Sink
-) -> None:
+Part = tuple[Sequence[int], Any]
+"""Numbers of rows, and their results."""
+
+
+def batches_of(
+    job: Job, rows: Any, lengths: Sequence[int], *, several: bool
+) -> Iterator[tuple[Sequence[int], Iterable[Part]]]:
+    """The batches of a window with their results, one after the other or, where `several`, some at once."""
+    lanes = lanes_for(sum(lengths)) if several else 1
+    batches = plan_batches(
+        lengths,
+        max_tokens=tokens_of_batch(sum(lengths), lanes, job.budget.tokens),
+        max_rows=job.max_rows or job.source.usual_rows,
+        packed=job.source.packed,
+    )
+    if lanes == 1:
+        for batch in batches:
+            yield batch, compute(job, rows, batch, lengths)
+        return
+    planned = list(batches)
+    with Lanes(min(lanes, len(planned))) as side_by_side:
+        found = side_by_side.map(lambda batch: list(compute(job, rows, batch, lengths)), planned)
+        yield from zip(planned, found)
+
+
+def compute(job: Job, rows: Any, batch: Sequence[int], lengths: Sequence[int]) -> Iterator[Part]:
     """Run one batch; if memory runs out, run it in halves and keep later batches smaller."""
     tokens = sum(lengths[row] for row in batch)
     # A batch that was planned before the budget was lowered is not tried whole.
@@ -125,7 +148,7 @@ def compute(
                 ) from error
         else:
             job.budget.fitted(tokens)
-            sink.put([numbers[row] for row in batch], results)
+            yield batch, results
             return
         # Here the error and the frames it held on to are gone, and with them the tensors of the failed batch.
         release_memory(job.device)
@@ -138,7 +161,7 @@ def compute(
         )
     middle = len(batch) // 2
     for half in (batch[:middle], batch[middle:]):
-        compute(job, rows, half, numbers, lengths, sink)
+        yield from compute(job, rows, half, lengths)
 
 
 def first_occurrences(inputs: Sequence[Any]) -> np.ndarray | None:

@@ -65,6 +65,11 @@ class RunsRows:
         return self.transformer_task == "feature-extraction" or heads.serves(self._model)
 
     @property
+    def runs_natively(self) -> bool:
+        """Whether packed rows are computed by our own forward."""
+        return not isinstance(self._model, ExportedModel) and self.can_pack and native.runs(self._encoder)
+
+    @property
     def keeps_bits(self) -> bool:
         """Whether packed rows can be computed so that each has the same bits in any batch (`fixed_shapes`)."""
         return (
