@@ -14,6 +14,7 @@ import torch
 
 from recipes.small_models import tiny_start
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.recipes.mlm import GuessingLoss
 
 PROGRAM = Path(__file__).resolve().parents[2] / "examples" / "unsupervised_learning" / "compare.py"
 SHORT = (
@@ -50,11 +51,9 @@ def compared(*arguments: str, folder: Path) -> str:
 def folder(shared_data, minilm_path, tmp_path):
     """A folder whose `data` holds the heads of the sets that the program reads."""
     del minilm_path
-    for name in ("nli/train", "stsb/en/dev", "stsb/en/test"):
-        lines = (
-            gzip.decompress((shared_data / f"{name}.tsv.gz").read_bytes()).decode("utf-8").splitlines(True)
-        )
-        place = tmp_path / "data" / f"{name}.tsv.gz"
+    for name in ("nli/train.tsv.gz", "stsb/en/dev.tsv.gz", "stsb/en/test.tsv.gz", "text/medical.txt.gz"):
+        lines = gzip.decompress((shared_data / name).read_bytes()).decode("utf-8").splitlines(True)
+        place = tmp_path / "data" / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(gzip.compress("".join(lines[:60]).encode("utf-8")))
     return tmp_path
@@ -83,17 +82,34 @@ def test_all_methods_stand_in_one_table(folder):
     check_table(folder, compared("--start", tiny_start(folder), folder=folder), METHODS)
 
 
-def test_the_start_that_is_made_has_lost_its_layers_and_kept_its_words(folder):
-    printed = compared("--methods", "CT in-batch", "--texts", "16", folder=folder)
+def test_new_layers_stand_on_the_words_that_the_teacher_knew(folder):
+    printed = compared("--start", "new-layers", "--methods", "CT in-batch", "--texts", "16", folder=folder)
     check_table(folder, printed, ["CT in-batch"])
-    start = SentenceTransformer(str(folder / "out" / "start"), device="cpu")
-    whole = SentenceTransformer("all-MiniLM-L6-v2", device="cpu")
-    weights, known = start[0].auto_model.state_dict(), whole[0].auto_model.state_dict()
-    words = "embeddings.word_embeddings.weight"
-    assert torch.equal(weights[words], known[words])
-    query = "encoder.layer.{}.attention.self.query.weight"
-    assert query.format(2) in weights
-    assert query.format(3) not in weights
+    weights, known = weights_of(folder / "out" / "new-layers"), weights_of("all-MiniLM-L6-v2")
+    assert torch.equal(weights[WORDS], known[WORDS])
     assert not any(
-        torch.equal(weights[query.format(layer)], known[query.format(layer)]) for layer in range(3)
+        torch.equal(weights[QUERY.format(layer)], known[QUERY.format(layer)]) for layer in range(3)
     )
+    assert QUERY.format(3) not in weights
+
+
+def test_the_language_model_has_learned_to_guess_and_keeps_its_head(folder):
+    arguments = ("--methods", "SimCSE", "--texts", "16", "--start-texts", "48", "--keep-best")
+    check_table(folder, compared(*arguments, folder=folder), ["SimCSE"])
+    run = folder / "out" / "language-model"
+    before, after = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["rows"]
+    assert after["perplexity"] < before["perplexity"]
+    weights, known = weights_of(run / "steps" / "language-model"), weights_of("all-MiniLM-L6-v2")
+    assert not torch.equal(weights[QUERY.format(0)], known[QUERY.format(0)])
+    assert QUERY.format(3) not in weights
+    model = SentenceTransformer(str(run / "steps" / "language-model"), device="cpu")
+    assert not GuessingLoss(model).head.is_new
+
+
+WORDS = "embeddings.word_embeddings.weight"
+QUERY = "encoder.layer.{}.attention.self.query.weight"
+
+
+def weights_of(name: Path | str) -> dict[str, torch.Tensor]:
+    """The weights of the transformer in a model."""
+    return SentenceTransformer(str(name), device="cpu")[0].auto_model.state_dict()

@@ -11,7 +11,14 @@ from torch.nn import functional as F
 from recipes.small_files import sentences
 from recipes.smallest import mlm
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.recipes.mlm import Config, GuessingLoss, masked_language_model, perplexity, run
+from sentence_transformers.recipes.mlm import (
+    CHECKPOINT,
+    Config,
+    GuessingLoss,
+    masked_language_model,
+    perplexity,
+    run,
+)
 from tiny import ENCODERS, sample_texts, tiny_checkpoint
 
 
@@ -130,6 +137,19 @@ def test_training_lowers_the_perplexity_and_its_head_is_kept_for_it(tmp_path):
     assert report.row("MLM")["perplexity"] < 0.85 * report.row("start")["perplexity"]
     model = SentenceTransformer(str(report.model_path), device="cpu")
     assert model.encode(list(sentences(2))).shape == (2, 32)
+
+
+def test_a_second_run_goes_on_with_the_head_of_the_first(tmp_path):
+    settings = {**mlm(tmp_path), "epochs": 10, "learning_rate": 3e-3, "dev": None}
+    first = run(Config(**settings, out=tmp_path / "first"))
+    checkpoint = tmp_path / "first" / "steps" / CHECKPOINT
+    second = run(Config(**{**settings, "model": str(checkpoint), "epochs": 1}, out=tmp_path / "second"))
+    assert second.row("start")["perplexity"] == first.row("MLM")["perplexity"]
+    with_head, without = (
+        SentenceTransformer(str(place), device="cpu")[0].auto_model.state_dict()
+        for place in (checkpoint, first.model_path)
+    )
+    assert all(torch.equal(with_head[name], without[name]) for name in without)
 
 
 def test_a_model_without_a_mask_token_is_refused(tmp_path):

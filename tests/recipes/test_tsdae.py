@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from recipes.small_files import sentences
 from recipes.smallest import tsdae, tsdae_over_and_over
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.recipes.tsdae import Config, damaged, run
 
 
@@ -60,3 +62,15 @@ def test_the_loss_falls(tmp_path):
     report = run(Config(**settings))
     losses = [entry["loss"] for entry in report.curves["training"] if "loss" in entry]
     assert losses[-1] < 0.9 * losses[0]
+
+
+def test_what_reads_the_vector_may_learn_at_a_rate_of_its_own(tmp_path):
+    settings = {**tsdae_over_and_over(tmp_path), "out": tmp_path / "out", "epochs": 10, "learning_rate": 0.0}
+    report = run(Config(**settings, pooling="mean", cross_attention_learning_rate=3e-2))
+    losses = [entry["loss"] for entry in report.curves["training"] if "loss" in entry]
+    assert losses[-1] < losses[0]
+    before, after = (
+        SentenceTransformer(str(place), device="cpu") for place in (settings["model"], report.model_path)
+    )
+    weights, trained = before[0].auto_model.state_dict(), after[0].auto_model.state_dict()
+    assert all(torch.equal(weights[name], trained[name]) for name in weights)

@@ -41,6 +41,9 @@ UNSEEN = 0.1
 LARGEST_EXPONENT = 700.0
 """Where the exponential function still gives a number."""
 
+CHECKPOINT = "language-model"
+"""The step that holds the trained transformer with its head, to go on from."""
+
 
 @dataclass(kw_only=True)
 class Config(UnlabelledConfig):
@@ -104,13 +107,23 @@ def run(config: Config) -> Report:
             callbacks=callbacks,
         )
 
-        def end() -> dict[str, float]:
+        def learned() -> GuessingLoss:
             loss = guessing(model)
             load_own_parameters(loss, run.made("training"))
-            return figures(model, loss)
+            return loss
 
-        run.measure("MLM", end)
+        run.measure("MLM", lambda: figures(model, learned()))
+        run.step(CHECKPOINT, lambda folder: save_language_model(model, learned().head, folder))
         return run.finish(model)
+
+
+def save_language_model(model: Any, head: Head, folder: Path) -> None:
+    """Write a model's transformer with its head and tokenizer as one checkpoint, as transformers reads it.
+
+    The model itself has no place for the head, and whoever pre-trains further would have to begin with a new one.
+    """
+    head.save_behind(model[0].auto_model, folder)
+    model.tokenizer.save_pretrained(str(folder))
 
 
 class GuessingLoss(nn.Module):
@@ -226,6 +239,16 @@ class Head(nn.Module):
             return self.whole(input_ids=ids, attention_mask=torch.ones_like(ids))["logits"][0].float()
         finally:
             body.states = None
+
+    def save_behind(self, transformer: Any, folder: Path) -> None:
+        """Write the checkpoint of a masked language model: this head behind a transformer."""
+        prefix = self.whole.base_model_prefix
+        states = getattr(self.whole, prefix)
+        setattr(self.whole, prefix, transformer)
+        try:
+            self.whole.save_pretrained(str(folder))
+        finally:
+            setattr(self.whole, prefix, states)
 
 
 class GivenStates(nn.Module):

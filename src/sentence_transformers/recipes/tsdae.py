@@ -20,6 +20,9 @@ from sentence_transformers.recipes.running import only_run
 from sentence_transformers.recipes.tables import read_texts, some_of
 from sentence_transformers.recipes.training import load, repooled, trained
 
+CROSS_ATTENTION = r"(^|\.)decoder\..*(cross_?att|encoder_attn|EncDecAttention)"
+"""Names of the parameters with which decoders read the embedding; an encoder's checkpoint has none of them."""
+
 
 @dataclass(kw_only=True)
 class Config(UnlabelledConfig):
@@ -34,6 +37,11 @@ class Config(UnlabelledConfig):
     pooling: Literal["cls", "mean", "max"] = option("cls", help="How a sentence becomes one vector.")
     batch_size: int = option(8, help="Rows in a batch.", least=1)
     learning_rate: float = option(3e-5, help="Highest learning rate.", least=0)
+    cross_attention_learning_rate: float | None = option(
+        None,
+        help="Another rate for what reads the vector, which is new; learning_rate if none is given.",
+        least=0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,13 +81,10 @@ def run(config: Config) -> Report:
             )
             return model, Passes(lambda number: damaged(texts, config, number)), loss
 
-        model = trained(
-            run,
-            make,
-            config=config,
-            judge=dev_judge(all_judges),
-            arguments={"batch_sampler": InOrder},
-        )
+        arguments: dict[str, Any] = {"batch_sampler": InOrder}
+        if config.cross_attention_learning_rate is not None:
+            arguments["learning_rate_mapping"] = {CROSS_ATTENTION: config.cross_attention_learning_rate}
+        model = trained(run, make, config=config, judge=dev_judge(all_judges), arguments=arguments)
         run.measure("TSDAE", lambda: judged(model, all_judges))
         return run.finish(model)
 
