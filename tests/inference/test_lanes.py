@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from contextvars import ContextVar
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.encoder.computing import is_shared_by_threads
-from sentence_transformers.inference import engine, lanes
+from sentence_transformers.inference import lanes
 from sentence_transformers.inference.lanes import (
     BATCHES_PER_LANE,
     FEWEST_TOKENS,
@@ -137,7 +139,7 @@ def lanes_used(monkeypatch):
             used.append(count)
             super().__init__(count)
 
-    monkeypatch.setattr(engine, "Lanes", Noted)
+    monkeypatch.setattr(lanes, "Lanes", Noted)
     return used
 
 
@@ -195,6 +197,34 @@ def test_a_batch_that_does_not_fit_is_halved_in_its_lane(model, narrow_lanes, mo
     monkeypatch.setattr(model, "forward", short_of_memory)
     np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-6)
     assert failed
+
+
+def test_without_further_threads_batches_come_one_after_the_other(model, narrow_lanes, monkeypatch):
+    expected = model.encode(TEXTS)
+
+    def no_thread(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-6)
+
+
+AT_THE_END = """
+import atexit, sys, torch
+from sentence_transformers import SentenceTransformer
+torch.set_num_threads(2)
+model = SentenceTransformer(sys.argv[1], device="cpu")
+texts = [f"text number {number} and more of it" for number in range(400)]
+before = model.encode(texts)
+atexit.register(lambda: print("same", abs(model.encode(texts) - before).max() < 1e-6))
+"""
+
+
+def test_a_model_can_be_used_while_python_ends(checkpoint):
+    done = subprocess.run(
+        [sys.executable, "-c", AT_THE_END, checkpoint], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "same True", done.stderr
 
 
 def test_many_callers_at_once_get_their_own_results(model, narrow_lanes):

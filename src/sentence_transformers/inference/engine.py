@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sentence_transformers.inference.lanes import Lanes, lanes_for, tokens_of_batch
+from sentence_transformers.inference.lanes import lanes_for, opened, tokens_of_batch
 from sentence_transformers.inference.memory import TokenBudget, is_out_of_memory, release_memory
 from sentence_transformers.inference.plan import (
     WINDOW_CHARACTERS,
@@ -120,14 +120,15 @@ def batches_of(
         max_rows=job.max_rows or job.source.usual_rows,
         packed=job.source.packed,
     )
-    if lanes == 1:
+    side_by_side = opened(min(lanes, len(batches)))
+    if side_by_side is None:
         for batch in batches:
             yield batch, compute(job, rows, batch, lengths)
         return
-    planned = list(batches)
-    with Lanes(min(lanes, len(planned))) as side_by_side:
-        found = side_by_side.map(lambda batch: list(compute(job, rows, batch, lengths)), planned)
-        yield from zip(planned, found)
+    with side_by_side:
+        yield from zip(
+            batches, side_by_side.map(lambda batch: list(compute(job, rows, batch, lengths)), batches)
+        )
 
 
 def compute(job: Job, rows: Any, batch: Sequence[int], lengths: Sequence[int]) -> Iterator[Part]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
-from threading import Barrier
+from threading import Barrier, BrokenBarrierError
 from typing import TypeVar
 
 import torch
@@ -47,6 +48,9 @@ class Lanes:
 
     Args:
         count: How many.
+
+    Raises:
+        RuntimeError: If no thread can be started: there are too many, or Python is about to end.
     """
 
     def __init__(self, count: int) -> None:
@@ -58,10 +62,17 @@ class Lanes:
             # Asked for first, because the first question sets the number to the default again.
             torch.get_num_threads()
             torch.set_num_threads(share)
-            started.wait()
+            with suppress(BrokenBarrierError):
+                started.wait()
 
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="lane", initializer=start)
-        self._starting: list[Future[None]] = [self._pool.submit(_nothing) for _ in range(count)]
+        try:
+            for _ in range(count):
+                self._pool.submit(_nothing)
+        except RuntimeError:
+            started.abort()
+            self._pool.shutdown()
+            raise
         started.wait()
         # What a thread sets for itself is also what threads find that begin later.
         torch.set_num_threads(threads)
@@ -89,6 +100,16 @@ class Lanes:
             waiting.append(self._pool.submit(copy_context().run, computed, task))
         while waiting:
             yield waiting.popleft().result()
+
+
+def opened(count: int) -> Lanes | None:
+    """So many lanes; None where one batch after the other is all there can be."""
+    if count < 2:
+        return None
+    try:
+        return Lanes(count)
+    except RuntimeError:
+        return None
 
 
 def _nothing() -> None:
