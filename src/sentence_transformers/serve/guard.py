@@ -14,9 +14,6 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from sentence_transformers.serve.errors import ApiError, too_large, too_many
 from sentence_transformers.serve.metrics import Metrics
 from sentence_transformers.serve.settings import Settings
@@ -32,7 +29,8 @@ GONE = 499
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Endpoint = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[Any], Awaitable[Any]]
+"""What answers a request of Starlette's with a response of its."""
 
 
 @dataclass
@@ -136,6 +134,8 @@ class Call:
             if endpoint is None:
                 await self.guard.app(scope, self.receive, self.send)
             else:
+                from starlette.requests import Request
+
                 response = await endpoint(Request(scope, self.receive))
                 await response(scope, self.receive, self.send)
         except ApiError as error:
