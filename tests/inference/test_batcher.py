@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +67,48 @@ def occupy(batcher, model):
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
     return SentenceTransformer(str(tiny_checkpoint("bert", tmp_path_factory.mktemp("bert"))), device="cpu")
+
+
+class SlowAtFirst(Lengths):
+    """Two batches have to be computed at once, and the one with the earliest text is done last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.together = threading.Barrier(2)
+        self.later_is_done = threading.Event()
+        self.threads: set[int] = set()
+
+    def encode(self, inputs, show_progress_bar=None, **options):
+        self.together.wait(30)
+        self.threads.add(torch.get_num_threads())
+        if "0" in inputs:
+            assert self.later_is_done.wait(30)
+        else:
+            threading.Timer(0.05, self.later_is_done.set).start()
+        return np.array([[int(text)] for text in inputs], dtype=np.float32)
+
+
+def test_workers_share_a_request_whose_results_stay_in_their_places():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    model = SlowAtFirst()
+    try:
+        with Batcher(model, workers=2) as batcher:
+            numbers = batcher.encode([str(number) for number in range(10)])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(numbers, np.arange(10, dtype=np.float32)[:, None])
+    assert model.threads == {1}
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_several_workers_give_everyone_their_own(encoder, workers):
+    expected = encoder.encode(TEXTS)
+    with Batcher(encoder, workers=workers) as batcher, ThreadPoolExecutor(8) as callers:
+        for _ in range(5):
+            np.testing.assert_allclose(list(callers.map(batcher.encode, TEXTS)), expected, atol=1e-6)
+            np.testing.assert_allclose(batcher.encode(TEXTS), expected, atol=1e-6)
 
 
 # -- results ----------------------------------------------------------------------------------------------
@@ -315,7 +358,15 @@ def test_a_model_that_loses_results_is_found_out(model):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"method": "rank"}, {"max_tokens": 0}, {"max_inputs": 0}, {"queue_limit": 0}, {"max_delay": -1}]
+    "wrong",
+    [
+        {"method": "rank"},
+        {"max_tokens": 0},
+        {"max_inputs": 0},
+        {"queue_limit": 0},
+        {"workers": 0},
+        {"max_delay": -1},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(model, wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):

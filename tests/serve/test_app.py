@@ -22,7 +22,13 @@ from tiny import sample_texts, tiny_checkpoint
 
 TEXTS = sample_texts()
 SETTINGS = Settings(
-    api_key=None, max_inputs=60, max_characters=5000, max_tokens=4000, max_scores=500, max_body_bytes=20_000
+    workers=1,  # so that it is known how many batches there are
+    api_key=None,
+    max_inputs=60,
+    max_characters=5000,
+    max_tokens=4000,
+    max_scores=500,
+    max_body_bytes=20_000,
 )
 
 
@@ -404,7 +410,8 @@ def test_what_cannot_be_served_is_refused_at_the_start(embedder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"api_key": ""}, {"api_key": " a"}, {"api_key": "é"}, {"max_inputs": 0}, {"timeout": 0}]
+    "wrong",
+    [{"api_key": ""}, {"api_key": " a"}, {"api_key": "é"}, {"max_inputs": 0}, {"timeout": 0}, {"workers": 0}],
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError):
