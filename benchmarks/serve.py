@@ -5,7 +5,8 @@
 Starts `sentence-transformers serve` with all-MiniLM-L6-v2 in a process of its own. For each number of texts in a
 request: one client alone, then all clients at once, each with a connection of its own and sending as soon as it
 was answered. Offline is `encode` of the same texts a thousand at a time, in a process that ends before the server starts.
-Clients, server and model share the cores of the machine. Writes results/serve-MACHINE.json.
+Clients, server and model share the cores of the machine; how much of their time each took is told beside it, and so
+is the server's memory every two seconds of each load. Writes results/serve-MACHINE.json.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import linear_regression
 from typing import Any
 
 from side_by_side import (
@@ -41,18 +44,23 @@ work = json.loads(sys.stdin.readline())
 model = SentenceTransformer(work["folder"], device="cpu")
 model.encode(work["texts"][:128])
 texts, began, done = work["texts"], time.perf_counter(), 0
+cpu_began = time.process_time()
 while time.perf_counter() < began + work["seconds"]:
     part = [texts[number % len(texts)] for number in range(done, done + work["part"])]
     model.encode(part)
     done += len(part)
 rate = done / (time.perf_counter() - began)
+cpu = (time.process_time() - cpu_began) / done
 alone = []
 for text in texts[: work["part"] // 10]:
     began = time.perf_counter()
     model.encode(text)
     alone.append(time.perf_counter() - began)
-print(json.dumps({"rate": rate, "alone": alone}))
+print(json.dumps({"rate": rate, "cpu": cpu, "alone": alone}))
 """
+
+WARM_AFTER = 10.0
+"""Seconds of a load after which memory should grow no more."""
 
 
 def main() -> None:
@@ -108,6 +116,7 @@ def offline(folder: str, texts: list[str], *, seconds: float, part: int) -> dict
     answer = json.loads(done.stdout)
     return {
         "texts_per_second": answer["rate"],
+        "cpu_ms_per_text": 1000 * answer["cpu"],
         "single_text_ms": 1000 * percentile(answer["alone"], 50),
     }
 
@@ -150,6 +159,35 @@ class Server:
             return None
         return int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    def cpu(self) -> float | None:
+        """Seconds of the processors' time it has taken, where the system tells it."""
+        path = Path(f"/proc/{self.process.pid}/stat")
+        if not path.exists():
+            return None
+        fields = path.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @contextmanager
+    def watched(self, seconds: float = 2.0) -> Iterator[list[tuple[float, float]]]:
+        """Memory every so often for as long as the block runs: seconds since its start, and MiB."""
+        seen: list[tuple[float, float]] = []
+        is_over = threading.Event()
+        began = time.perf_counter()
+
+        def watch() -> None:
+            while not is_over.wait(seconds):
+                memory = self.memory()
+                if memory is not None:
+                    seen.append((round(time.perf_counter() - began, 1), round(memory, 1)))
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield seen
+        finally:
+            is_over.set()
+            watcher.join()
+
 
 @contextmanager
 def server(folder: str) -> Iterator[Server]:
@@ -171,20 +209,37 @@ def served(process: Server, texts: list[str], number: int, options: argparse.Nam
         "texts": requests,
         "encoding_format": options.encoding_format,
     }
-    load(work, clients=options.clients, seconds=min(5.0, options.seconds))
-    alone = load(work, clients=1, seconds=min(10.0, options.seconds))
-    before = process.memory()
-    together = load(work, clients=options.clients, seconds=options.seconds)
+    load(process, work, clients=options.clients, seconds=min(5.0, options.seconds))
+    alone = load(process, work, clients=1, seconds=min(10.0, options.seconds))
+    with process.watched() as memory:
+        together = load(process, work, clients=options.clients, seconds=options.seconds)
+    # What comes after are the last answers.
+    memory = [(second, mib) for second, mib in memory if second <= options.seconds]
+    return {"alone": alone, "together": together, "memory": course(memory), "memory_mib": memory}
+
+
+def course(memory: list[tuple[float, float]]) -> dict[str, float | None]:
+    """Memory in MiB once warm and at the end, the most of it, and how much more it becomes in a minute."""
+    warm = [one for one in memory if one[0] >= WARM_AFTER]
+    if len(warm) < 2:
+        return {
+            "warm_mib": None,
+            "end_mib": memory[-1][1] if memory else None,
+            "most_mib": None,
+            "slope": None,
+        }
+    slope = linear_regression([second for second, _ in warm], [mib for _, mib in warm]).slope
     return {
-        "alone": alone,
-        "together": together,
-        "memory_before_mib": before,
-        "memory_after_mib": process.memory(),
+        "warm_mib": warm[0][1],
+        "end_mib": warm[-1][1],
+        "most_mib": max(mib for _, mib in warm),
+        "slope": 60 * slope,
     }
 
 
-def load(work: dict[str, Any], *, clients: int, seconds: float) -> dict[str, Any]:
-    """What a number of clients saw, in a process of their own."""
+def load(process: Server, work: dict[str, Any], *, clients: int, seconds: float) -> dict[str, Any]:
+    """What a number of clients saw, in a process of their own, and the processors' time that it took."""
+    before = process.cpu()
     done = subprocess.run(
         [sys.executable, str(HERE / "serve_client.py")],
         input=json.dumps({**work, "clients": clients, "seconds": seconds}) + "\n",
@@ -192,6 +247,7 @@ def load(work: dict[str, Any], *, clients: int, seconds: float) -> dict[str, Any
         text=True,
         check=True,
     )
+    after = process.cpu()
     told = json.loads(done.stdout)
     milliseconds = [1000 * value for value in told["seconds"]]
     return {
@@ -201,6 +257,14 @@ def load(work: dict[str, Any], *, clients: int, seconds: float) -> dict[str, Any
         **{f"p{share}_ms": percentile(milliseconds, share) for share in (50, 95, 99)},
         "slowest_ms": max(milliseconds, default=None),
         "errors": told["errors"],
+        "client_cpu_seconds": told["cpu"],
+        "server_cpu_seconds": None if before is None or after is None else after - before,
+        "cpu_ms_per_text": {
+            "client": 1000 * told["cpu"] / max(1, told["texts"]),
+            "server": None
+            if before is None or after is None
+            else 1000 * (after - before) / max(1, told["texts"]),
+        },
     }
 
 
@@ -211,14 +275,19 @@ def percentile(values: list[float], share: int) -> float:
 
 
 def report(results: dict[str, Any]) -> None:
-    rate = results["offline"]["texts_per_second"]
-    print(f"\nOffline: {rate:,.0f} texts/s; a single text {results['offline']['single_text_ms']:.1f} ms.")
-    rows = []
+    offline = results["offline"]
+    rate, cpu = offline["texts_per_second"], offline["cpu_ms_per_text"]
+    print(
+        f"\nOffline: {rate:,.0f} texts/s and {cpu:.2f} ms of the processors' time a text; "
+        f"a single text {offline['single_text_ms']:.1f} ms."
+    )
+    rows, costs = [], []
     for number, one in results["served"].items():
-        alone, together = one["alone"], one["together"]
+        alone, together, memory = one["alone"], one["together"], one["memory"]
+        name = f"{number} in a request"
         rows.append(
             [
-                f"{number} in a request",
+                name,
                 together["requests_per_second"],
                 together["texts_per_second"],
                 together["texts_per_second"] / rate,
@@ -227,13 +296,33 @@ def report(results: dict[str, Any]) -> None:
                 together["p95_ms"],
                 together["p99_ms"],
                 together["p99_ms"] / alone["p50_ms"],
-                one["memory_before_mib"],
-                one["memory_after_mib"],
                 sum(together["errors"].values()),
             ]
         )
+        spent = together["cpu_ms_per_text"]
+        costs.append(
+            [
+                name,
+                spent["server"],
+                spent["client"],
+                # What the rate would be if all computed as much of the time as offline does.
+                None if spent["server"] is None else cpu / (spent["server"] + spent["client"]),
+                memory["warm_mib"],
+                memory["end_mib"],
+                memory["most_mib"],
+                memory["slope"],
+            ]
+        )
     header = ["texts", "requests/s", "texts/s", "of offline", "alone p50 ms", "p50 ms", "p95 ms", "p99 ms"]
-    print_table([*header, "p99/alone", "MiB before", "after", "errors"], rows)
+    print_table([*header, "p99/alone", "errors"], rows)
+    header = [
+        "texts",
+        "server ms/text",
+        "clients ms/text",
+        "of offline by cost",
+        f"MiB at {WARM_AFTER:.0f} s",
+    ]
+    print_table([*header, "at the end", "most", "MiB/minute"], costs)
 
 
 if __name__ == "__main__":

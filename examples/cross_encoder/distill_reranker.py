@@ -1,10 +1,11 @@
 """Train a small re-ranker to score as a larger one does.
 
-    python examples/cross_encoder/distill_reranker.py --data FOLDER --teacher FOLDER --layers 2 ...
+    python examples/cross_encoder/distill_reranker.py --data FOLDER --teacher OUT/model --start OUT/model --layers 4 ...
 
 For questions about health, a bi-encoder finds wrong answers; the teacher, a cross-encoder, scores the right answer and
-the wrong ones, and the student learns by how much the right one is to win (MarginMSE). With `--labels-only` the
-same student learns from right and wrong alone, to see what the teacher is good for.
+the wrong ones, and the student learns by how much the right one is to win (MarginMSE). The student is what `--layers` leave
+of `--start`, best of the teacher itself. With `--labels-only` the same student learns from right and wrong alone, to see what
+the teacher is good for.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def main() -> None:
     else:
         data, loss = teachers_margins(retriever, options), MarginMSELoss(model)
     report = {"teacher": None if options.labels_only else options.teacher}
+    report["dev_ndcg@10_before"] = percent(evaluator(model)["dev_ndcg@10"])
     report.update(train(model, loss, data, evaluator, options, best_by="dev_ndcg@10"))
     measured = evaluator(model)
     report["dev_ndcg@10_retrieved"] = percent(measured["dev_base_ndcg@10"])

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.encoder.computing import is_shared_by_threads
 from sentence_transformers.modules.transformer.module import Transformer
 from tiny import tiny_checkpoint
 
@@ -54,7 +55,7 @@ def test_batches_hold_hardly_any_padding(graph_model, monkeypatch):
     monkeypatch.setitem(
         graph.__dict__,
         "_compute",
-        lambda inputs: (sizes.append(inputs["attention_mask"]), compute(inputs))[1],
+        lambda inputs, *alone: (sizes.append(inputs["attention_mask"]), compute(inputs, *alone))[1],
     )
     graph_model.encode([f"{number} " + "word " * (number % 40) for number in range(400)], batch_size=16)
     assert sum(mask.sum() for mask in sizes) / sum(mask.size for mask in sizes) > 0.9
@@ -100,6 +101,86 @@ def test_the_number_of_threads_follows_torch(graph_model):
         assert inner._threads == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    """Two threads for PyTorch, whatever the machine has, and lanes for few tokens."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr("sentence_transformers.inference.lanes.FEWEST_TOKENS", 8)
+    yield
+    torch.set_num_threads(before)
+
+
+MANY = [f"text number {number} " + "and more " * (number % 7) for number in range(60)]
+
+
+def test_batches_side_by_side_share_a_second_opening_with_one_thread_each(
+    graph_folders, torch_model, two_threads
+):
+    for backend, folder in graph_folders.items():
+        model = SentenceTransformer(str(folder), backend=backend, device="cpu")
+        graph = model[0]._model
+        opened = graph._opened
+        model.encode(MANY[0])
+        assert graph._opened_for_one is None
+        found = model.encode(MANY)
+        np.testing.assert_allclose(found, torch_model.encode(MANY), atol=1e-5)
+        second = graph._opened_for_one
+        assert second is not None
+        if backend == "onnx":
+            assert second.get_session_options().intra_op_num_threads == 1
+        else:
+            assert second.compiled.get_property("NUM_STREAMS") == 2
+        np.testing.assert_allclose(model.encode(MANY), found, atol=1e-6)
+        np.testing.assert_allclose(model.encode(MANY[3]), found[3], atol=1e-6)
+        assert graph._opened is opened
+        assert graph._opened_for_one is second
+        np.testing.assert_allclose(pickle.loads(pickle.dumps(model)).encode(MANY), found, atol=1e-6)
+        np.testing.assert_allclose(copy.deepcopy(model).encode(MANY), found, atol=1e-6)
+
+
+def test_a_large_graph_is_opened_once(graph_folders, torch_model, two_threads, monkeypatch):
+    monkeypatch.setattr("sentence_transformers.backend.exported.LARGEST_OPENED_TWICE", 1000)
+    for backend, folder in graph_folders.items():
+        model = SentenceTransformer(str(folder), backend=backend, device="cpu")
+        np.testing.assert_allclose(model.encode(MANY), torch_model.encode(MANY), atol=1e-5)
+        assert model[0]._model._opened_for_one is None
+        assert not is_shared_by_threads(model)
+
+
+def test_where_it_cannot_be_opened_again_all_threads_compute_together(
+    graph_folders, torch_model, two_threads, tmp_path, caplog
+):
+    shutil.copytree(graph_folders["onnx"], tmp_path / "model")
+    model = SentenceTransformer(str(tmp_path / "model"), backend="onnx", device="cpu")
+    shutil.rmtree(tmp_path / "model")
+    np.testing.assert_allclose(model.encode(MANY), torch_model.encode(MANY), atol=1e-5)
+    assert [record for record in caplog.records if "all threads together" in record.getMessage()]
+    caplog.clear()
+    model.encode(MANY)
+    assert not caplog.records
+
+
+def test_a_thread_beside_others_takes_their_session_from_none(graph_folders, two_threads):
+    model = SentenceTransformer(str(graph_folders["onnx"]), backend="onnx", device="cpu")
+    graph, found = model[0]._model, {}
+    opened = graph._opened
+    expected = model.encode(TEXTS)
+
+    def worker():
+        torch.get_num_threads()
+        torch.set_num_threads(1)
+        found[0] = model.encode(TEXTS)
+
+    thread = threading.Thread(target=worker)
+    thread.start()
+    thread.join()
+    torch.set_num_threads(2)
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
+    assert graph._opened is opened
+    assert graph._opened_for_one is not None
 
 
 def test_a_graph_is_not_trained(graph_model):

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from sentence_transformers import SentenceTransformer
 
@@ -23,6 +24,8 @@ def test_options_of_the_session_are_used_as_they_are(graph_folders, torch_model)
     )
     assert model[0].auto_model.session.get_session_options().intra_op_num_threads == 1
     np.testing.assert_allclose(model.encode(TEXTS), torch_model.encode(TEXTS), atol=1e-5)
+    assert not model[0].auto_model.runs_side_by_side
+    assert model[0].auto_model.batch_tokens == min(2048, 512 * torch.get_num_threads())
 
 
 def test_a_provider_that_is_not_installed_is_refused_with_those_that_are(graph_folders):

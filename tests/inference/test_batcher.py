@@ -111,6 +111,60 @@ def test_several_workers_give_everyone_their_own(encoder, workers):
             np.testing.assert_allclose(batcher.encode(TEXTS), expected, atol=1e-6)
 
 
+def test_a_worker_leaves_the_others_their_share_of_what_waits(held):
+    before = torch.get_num_threads()
+    try:
+        with Batcher(held, workers=2) as batcher:
+            at_work = [batcher.submit("first"), batcher.submit("second")]
+            while batcher.waiting:
+                time.sleep(0.001)
+            waiting = [batcher.submit(f"text {number}") for number in range(20)]
+            held.open.set()
+            wait([*at_work, *waiting], 30)
+    finally:
+        torch.set_num_threads(before)
+    # Of the 20, and of the one that the other computes.
+    assert max(map(len, held.batches)) <= 11
+    assert sum(map(len, held.batches)) == 22
+
+
+class Slow(Lengths):
+    """Takes much longer than its callers."""
+
+    def encode(self, inputs, **options):
+        time.sleep(0.3)
+        return super().encode(inputs, **options)
+
+
+def test_callers_who_come_back_one_after_the_other_share_a_batch_again():
+    model = Slow()
+
+    async def caller(batcher, number):
+        for _ in range(4):
+            await batcher.aencode(f"text {number}")
+            await asyncio.sleep(0.002 * number)
+
+    async def run():
+        with Batcher(model, max_delay=0.001) as batcher:
+            await asyncio.gather(*(caller(batcher, number) for number in range(6)))
+
+    asyncio.run(run())
+    # While there are first ones only, nobody can know that there are more.
+    assert [len(batch) for batch in model.batches].count(6) >= 3
+
+
+def test_a_caller_alone_waits_for_nobody_though_there_were_many():
+    model = Lengths()
+    with Batcher(model, max_delay=0.5) as batcher:
+        wait([batcher.submit(f"text {number}") for number in range(3)], 30)
+        for _ in range(2):
+            batcher.encode("alone")
+        began = time.perf_counter()
+        for _ in range(20):
+            batcher.encode("alone")
+        assert time.perf_counter() - began < 5.0
+
+
 # -- results ----------------------------------------------------------------------------------------------
 
 
@@ -464,6 +518,23 @@ def test_closing_may_cancel_what_waits(held):
     batcher.close(cancel=True)
     assert all(future.cancelled() for future in futures)
     assert first.result(0).tolist() == [5]
+
+
+def test_closing_may_cancel_what_is_awaited(held):
+    async def run():
+        batcher = Batcher(held)
+        first = batcher.submit_here("first")
+        await asyncio.to_thread(held.begun.wait, 30)
+        futures = [batcher.submit_here("text") for _ in range(5)]
+        threading.Timer(0.05, held.open.set).start()
+        await asyncio.to_thread(batcher.close, cancel=True)
+        await asyncio.wait(futures, timeout=30)
+        return await first, [future.cancelled() for future in futures]
+
+    first, cancelled = asyncio.run(run())
+    assert first.tolist() == [5]
+    assert cancelled == [True] * 5
+    assert held.batches == [["first"]]
 
 
 def test_a_program_that_forgets_to_close_ends_and_loses_nothing():

@@ -45,6 +45,30 @@ def test_an_input_beyond_the_budget_goes_alone():
     assert [taken(queue) for _ in range(3)] == [["a0"], ["b0"], ["c0"]]
 
 
+def test_characters_are_those_that_wait():
+    several, one = request("a", 3, size=40), request("b", size=7)
+    queue = queue_of(several, one, max_inputs=2)
+    assert queue.characters == 127
+    queue.take()
+    assert queue.characters == 47
+    queue.remove(several)
+    assert queue.characters == 7
+    queue.take()
+    assert queue.characters == 0
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=5), min_size=1, max_size=5), st.integers(1, 12)
+)
+def test_what_fills_a_batch_is_never_denied_at_a_glance(sizes, max_inputs):
+    queue = FairQueue(max_tokens=30, max_inputs=max_inputs, tokens_of=lambda characters: 1 + characters // 4)
+    for row in sizes:
+        one = request("a", len(row))
+        one.sizes[:] = row
+        queue.add(one)
+        assert queue.may_fill_a_batch() or not queue.fills_a_batch()
+
+
 def test_groups_take_turns():
     queue = queue_of(*(request("a", group="a") for _ in range(4)), request("b", group="b"), max_inputs=2)
     assert [len(taken(queue)) for _ in range(3)] == [2, 1, 2]

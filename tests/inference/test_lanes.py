@@ -22,6 +22,7 @@ from sentence_transformers.inference.lanes import (
     FEWEST_TOKENS,
     MOST_LANES,
     Lanes,
+    is_lane,
     lanes_for,
     tokens_of_batch,
 )
@@ -64,6 +65,7 @@ def test_few_tokens_have_one_lane_and_many_have_all(threads):
     ]
     torch.set_num_threads(64)
     assert lanes_for(10**6) == MOST_LANES
+    assert lanes_for(10**6, most=32) == 32
     torch.set_num_threads(1)
     assert lanes_for(10**6) == 1
 
@@ -103,6 +105,12 @@ def test_each_lane_has_its_share_of_the_threads_and_nobody_else_loses_any(thread
         other.join()
     assert found == [threads]
     assert torch.get_num_threads() == threads
+
+
+def test_a_lane_knows_that_it_is_one(threads):
+    with Lanes(2) as side_by_side:
+        assert all(side_by_side.map(lambda _: is_lane(), range(4)))
+    assert not is_lane()
 
 
 def test_lanes_see_the_callers_context_and_keep_no_gradients(threads):
@@ -193,7 +201,7 @@ def test_a_batch_that_does_not_fit_is_halved_in_its_lane(model, narrow_lanes, mo
             raise MemoryError("pretended")
         return real(model, features, **kwargs)
 
-    monkeypatch.setattr("sentence_transformers.encoder.computing.is_shared_by_threads", lambda model: True)
+    monkeypatch.setattr("sentence_transformers.encoder.computing.is_shared_by_threads", lambda *model: True)
     monkeypatch.setattr(model, "forward", short_of_memory)
     np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-6)
     assert failed

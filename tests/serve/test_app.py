@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from sentence_transformers import CrossEncoder
 from sentence_transformers.serve import Settings, create_app
+from sentence_transformers.serve.guard import Outermost
 from serve_cases import tiny_embedder, tiny_reranker
 from tiny import sample_texts, tiny_checkpoint
 
@@ -85,6 +86,32 @@ def test_embeddings_are_those_of_encode_in_the_order_of_the_inputs(client, embed
 def test_usage_counts_the_tokens_that_are_read(client, embedder):
     tokens = sum(min(len(ids), 128) for ids in embedder.tokenizer(TEXTS)["input_ids"])
     assert embedded(client, input=TEXTS)["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+def test_the_short_way_answers_as_the_long_one_does(app, client):
+    short = TestClient(Outermost(app))
+    for text in (TEXTS[0], 5):
+        ways = [way.post("/v1/embeddings", json={"input": text}) for way in (client, short)]
+        assert ways[0].status_code == ways[1].status_code
+        assert ways[0].headers == ways[1].headers
+        np.testing.assert_equal(ways[0].json(), ways[1].json())
+    assert short.get("/health").json() == {"status": "ok"}
+    assert short.get("/v1/embeddings").status_code == 405
+
+
+def test_the_short_way_passes_by_what_stands_before_the_guard(embedder):
+    app = create_app({"tiny": embedder}, SETTINGS)
+    passed = []
+
+    @app.middleware("http")
+    async def note(request, call_next):
+        passed.append(request.url.path)
+        return await call_next(request)
+
+    for way in (app, Outermost(app)):
+        answer = TestClient(way).post("/v1/embeddings", json={"input": "text"})
+        assert answer.status_code == 200
+    assert passed == ["/v1/embeddings"]
 
 
 def test_one_text_gives_one_embedding(client, embedder):

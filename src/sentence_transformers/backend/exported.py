@@ -1,13 +1,15 @@
 """A transformer that has been exported as a graph, and is run by something else than torch.
 
 What the backends share: the configuration beside the graph, which inputs the graph wants and which output is
-the result, and that all of this looks enough like a transformers model for those who ask one for its
-configuration or call it. How a graph is run stands in `onnx_model.py` and `openvino_model.py`.
+the result, who computes where several threads ask at once, and that all of this looks enough like a transformers
+model for those who ask one for its configuration or call it. How a graph is run stands in `onnx_model.py` and
+`openvino_model.py`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,12 +24,25 @@ from typing_extensions import Self
 from sentence_transformers.backend.graph_files import FORMATS, GraphFormat, copy_graph
 from sentence_transformers.storage.folder import read_json, write_json
 
+logger = logging.getLogger(__name__)
+
 RESULTS: dict[str, tuple[str, ...]] = {
     "feature-extraction": ("last_hidden_state", "token_embeddings"),
     "sequence-classification": ("logits",),
     "fill-mask": ("logits",),
 }
 """What a graph's result is called for each task; the first name is the one we write."""
+
+
+BATCH_TOKENS = 512
+"""Tokens of a batch on one core, with padding: what its layers make of them stays in the core's cache."""
+
+MOST_BATCH_TOKENS = 2048
+"""The same where several threads compute a batch together."""
+
+LARGEST_OPENED_TWICE = 2**30
+"""Bytes of a graph that may be held twice, once for all threads and once for callers with a thread each. The
+products of a larger one are long enough for threads to share them well."""
 
 
 class GraphOutputs(dict[str, Tensor]):
@@ -55,6 +70,10 @@ class ExportedModel(nn.Module):
     """
 
     backend: ClassVar[str]
+    embeddings: ClassVar[None] = None
+    """A graph has no layers to be seen. (Said here, or torch would look for them at every call.)"""
+    _threads: int
+    """Threads that `_opened` computes with."""
 
     def __init__(
         self, graph: Path, settings: Mapping[str, Any], *, task: str, name: str, keeps: Any = None
@@ -68,14 +87,37 @@ class ExportedModel(nn.Module):
         self.training = False
         self._keeps = keeps
         self._lock = threading.Lock()
+        self._opened: Any = None
+        self._opened_for_one: Any = None
         self._open()
         self._input_types = self._read_input_types()
-        self._result = result_named(self._output_names(), task, self.graph)
+        self._outputs = self._output_names()
+        self._result = result_named(self._outputs, task, self.graph)
+        self._result_number = self._outputs.index(self._result)
+        self._is_small = self._bytes() <= LARGEST_OPENED_TWICE
 
     # -- what a backend does -----------------------------------------------------------------------------
 
     def _open(self) -> None:
-        """Make ready to compute."""
+        """Make ready to compute with torch's number of threads: set `_opened` and `_threads`."""
+        raise NotImplementedError
+
+    def _open_for_one(self) -> Any:
+        """What `_opened` is, for callers that compute at once, each with a single thread."""
+        raise NotImplementedError
+
+    @property
+    def _follows_torch(self) -> bool:
+        """Whether the number of threads is torch's; not where the caller chose one."""
+        raise NotImplementedError
+
+    @property
+    def _may_be_opened_twice(self) -> bool:
+        """Whether the caller left it to us how several batches are computed."""
+        raise NotImplementedError
+
+    @property
+    def _is_on_cpu(self) -> bool:
         raise NotImplementedError
 
     def _read_input_types(self) -> dict[str, np.dtype]:
@@ -85,9 +127,65 @@ class ExportedModel(nn.Module):
     def _output_names(self) -> list[str]:
         raise NotImplementedError
 
-    def _compute(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Run the graph; safe to call from several threads at once."""
+    def _compute(self, inputs: dict[str, np.ndarray], alone: bool = False) -> list[np.ndarray]:
+        """Run the graph; safe to call from several threads at once, and with `alone` by a single thread."""
         raise NotImplementedError
+
+    # -- who computes ------------------------------------------------------------------------------------
+
+    @property
+    def runs_side_by_side(self) -> bool:
+        """Whether several threads may compute at once, each a batch by itself.
+
+        For that the graph is opened a second time, with weights of its own, when it is first needed.
+        """
+        return self._is_small and self._is_on_cpu and self._may_be_opened_twice
+
+    @property
+    def batch_tokens(self) -> int | None:
+        """Tokens of a batch, with padding, with which the graph is fastest; None where it is not on the CPU."""
+        if not self._is_on_cpu:
+            return None
+        together = 1 if self.runs_side_by_side else torch.get_num_threads()
+        return min(MOST_BATCH_TOKENS, BATCH_TOKENS * together)
+
+    def prepare_side_by_side(self) -> bool:
+        """Make ready for callers that compute at once; whether that is possible."""
+        if not self.runs_side_by_side:
+            return False
+        self._opened_now()
+        return self._threads == 1 or self._for_one() is not None
+
+    def _opened_now(self, alone: bool = False) -> Any:
+        """What computes for this thread; opened anew when torch's number of threads has changed."""
+        threads = 1 if alone else torch.get_num_threads()
+        if threads == self._threads or not self._follows_torch:
+            return self._opened
+        if alone or (threads < self._threads and threading.current_thread() is not threading.main_thread()):
+            # A thread with a share of torch's threads computes beside others, whose shares may differ: to open the
+            # graph anew for each of them would take longer than any batch.
+            only = self._for_one() if threads == 1 and self.runs_side_by_side else None
+            return only or self._opened
+        with self._lock:
+            if threads != self._threads:
+                self._open()
+        return self._opened
+
+    def _for_one(self) -> Any:
+        """What computes for callers with one thread each; None where it cannot be had."""
+        if self._opened_for_one is None:
+            with self._lock:
+                if self._opened_for_one is None:
+                    try:
+                        self._opened_for_one = self._open_for_one()
+                    except Exception as error:
+                        logger.warning("%s is computed by all threads together (%s).", self.graph, error)
+                        self._is_small = False
+        return self._opened_for_one
+
+    def _bytes(self) -> int:
+        """Size of the graph with its weights."""
+        return sum(path.stat().st_size for path in (self.graph, *self.format.companions(self.graph)))
 
     # -- what a transformers model does ------------------------------------------------------------------
 
@@ -125,8 +223,23 @@ class ExportedModel(nn.Module):
         outputs = self._compute(self._arrays(features, ids))
         return GraphOutputs(
             (name, torch.from_numpy(np.asarray(value)).to(ids.device))
-            for name, value in zip(self._output_names(), outputs)
+            for name, value in zip(self._outputs, outputs)
         )
+
+    def run(self, inputs: dict[str, np.ndarray], *, alone: bool = False) -> np.ndarray:
+        """The one output that the task is about, in float32, without a tensor on the way.
+
+        Args:
+            inputs: What the graph wants, in the types it wants (`input_types`).
+            alone: Whether other threads compute beside this one, which is to compute with no other.
+        """
+        outputs = self._compute(inputs, True) if alone else self._compute(inputs)
+        return np.asarray(outputs[self._result_number]).astype(np.float32, copy=False)
+
+    @property
+    def input_types(self) -> Mapping[str, np.dtype]:
+        """What the graph wants to be given: name and type of each input."""
+        return self._input_types
 
     def result(self, features: Mapping[str, Any]) -> Tensor:
         """The one output that the task is about, in float32."""
@@ -179,7 +292,7 @@ class ExportedModel(nn.Module):
         copy_graph(self.graph, self.format, Path(folder))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_lock": None, "_keeps": None}
+        return {**self.__dict__, "_lock": None, "_keeps": None, "_opened": None, "_opened_for_one": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -19,6 +19,13 @@ from sentence_transformers.backend.arranged import Made
 from sentence_transformers.backend.attention import SHORT_ROW, packed_attention
 from sentence_transformers.inputs.packing import PackedLayout
 
+ALONE = 32
+"""Tokens up to which a batch is computed as it is: a text by itself should not wait for rows that are not there."""
+
+STEP, LARGE_STEP = 4, 16
+"""Rows are filled up to a multiple of these, from `ALONE` and from twice as many on: oneDNN makes code for each number
+of rows it meets, which takes milliseconds, and for each product keeps half a MiB of it."""
+
 
 def arranged_layers(
     layers: Sequence[tuple[Any, ...]], activation: Activation, states: Tensor
@@ -48,6 +55,10 @@ def run_layers(
     """Run packed states (T, D) through the layers with their arranged weights."""
     total, width = states.shape
     size = width // heads
+    missing = 0 if total <= ALONE else -total % (STEP if total <= 2 * ALONE else LARGE_STEP)
+    if missing:
+        states = torch.cat((states, states.new_zeros(missing, width)))
+        whole = states.new_zeros(total + missing, width)
     product, product_and_sum = arranged.kernels()
     name, variant = activation.fused or ("none", "none")
     is_one_row = layout.longest == total <= SHORT_ROW and bias is None
@@ -56,7 +67,8 @@ def run_layers(
     for _, _, _, attended, attended_norm, widened, narrowed, narrowed_norm in layers:
         first, second, third, fourth = (next(weights) for _ in range(4))
         together = product(states, first.weight, first.bias, "none", [], "none")
-        asking, asked, given = together.view(total, 3, heads, size).permute(1, 2, 0, 3)  # (H, T, size) each
+        # (H, T, size) each
+        asking, asked, given = together[:total].view(total, 3, heads, size).permute(1, 2, 0, 3)
         if is_one_row:
             scores = torch.baddbmm(nothing, asking, asked.transpose(1, 2), beta=0, alpha=size**-0.5)
             seen = torch.bmm(scores.softmax(-1), given).transpose(0, 1).reshape(total, width)
@@ -64,12 +76,15 @@ def run_layers(
             seen = packed_attention(asking[None], asked[None], given[None], layout, bias=bias).view(
                 total, width
             )
+        if missing:
+            whole[:total] = seen
+            seen = whole
         states = normalised(product_and_sum(seen, states, second.weight, attended.bias, "add"), attended_norm)
         inner = product(states, third.weight, widened.bias, name, [], variant)
         states = normalised(
             product_and_sum(inner, states, fourth.weight, narrowed.bias, "add"), narrowed_norm
         )
-    return states
+    return states[:total]
 
 
 def normalised(states: Tensor, part: Any) -> Tensor:

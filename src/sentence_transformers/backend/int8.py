@@ -34,8 +34,9 @@ from sentence_transformers.tensors.int8_products import (
     whole_products,
 )
 
-ROWS_AT_ONCE = 1024
-"""Tokens for each thread that go through layers together: their states stay near the core between the steps."""
+ROWS_AT_ONCE = 4096
+"""Tokens for each thread that go through layers together: a batch of usual size whole, a huge one in pieces, so that
+what the steps leave behind stays small."""
 
 
 class Int8Linear(nn.Module):

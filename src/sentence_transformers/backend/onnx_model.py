@@ -61,35 +61,46 @@ class OnnxModel(ExportedModel):
     @property
     def session(self) -> Any:
         """The `onnxruntime.InferenceSession`; a new one when torch's number of threads has changed."""
-        if self._session_options is None and self._threads != torch.get_num_threads():
-            with self._lock:
-                if self._threads != torch.get_num_threads():
-                    self._open()
-        return self._session
+        return self._opened_now()
 
     model = session
 
     def _open(self) -> None:
         threads = torch.get_num_threads()
-        options = self._session_options
-        self.__dict__["_session"] = open_session(
+        self._opened = self._session(threads)
+        self._threads = threads
+
+    def _open_for_one(self) -> Any:
+        return self._session(1)
+
+    def _session(self, threads: int) -> Any:
+        return open_session(
             self.graph,
             provider=self.provider,
             provider_options=self.provider_options,
-            session_options=options,
+            session_options=self._session_options,
             threads=threads,
         )
-        self.__dict__["_threads"] = threads
+
+    @property
+    def _follows_torch(self) -> bool:
+        return self._session_options is None
+
+    _may_be_opened_twice = _follows_torch
+
+    @property
+    def _is_on_cpu(self) -> bool:
+        return self._opened.get_providers()[0] == "CPUExecutionProvider"
 
     def _read_input_types(self) -> dict[str, np.dtype]:
-        return {entry.name: np.dtype(NUMPY_TYPES[entry.type]) for entry in self._session.get_inputs()}
+        return {entry.name: np.dtype(NUMPY_TYPES[entry.type]) for entry in self._opened.get_inputs()}
 
     def _output_names(self) -> list[str]:
-        return [entry.name for entry in self._session.get_outputs()]
+        return [entry.name for entry in self._opened.get_outputs()]
 
-    def _compute(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        return self.session.run(None, inputs)
+    def _compute(self, inputs: dict[str, np.ndarray], alone: bool = False) -> list[np.ndarray]:
+        return self._opened_now(alone).run(self._outputs, inputs)
 
     def __getstate__(self) -> dict[str, Any]:
         # Neither can be pickled; other processes use their own number of threads.
-        return {**super().__getstate__(), "_session": None, "_session_options": None}
+        return {**super().__getstate__(), "_session_options": None}

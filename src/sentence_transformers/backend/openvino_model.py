@@ -6,7 +6,6 @@ here knows how the graph was made.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +16,35 @@ import torch
 from sentence_transformers.backend.exported import ExportedModel
 from sentence_transformers.backend.signal_stack import kept_signal_stack
 from sentence_transformers.storage.folder import read_json
+
+DECIDES_WHO_COMPUTES = frozenset(
+    ("INFERENCE_NUM_THREADS", "NUM_STREAMS", "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "AFFINITY")
+)
+"""Settings of OpenVINO with which it is the caller's affair how several batches are computed."""
+
+
+class Requests:
+    """A compiled graph with its infer requests, of which each serves one caller at a time.
+
+    Args:
+        compiled: The `openvino.CompiledModel`.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        self.compiled = compiled
+        self._idle: list[Any] = []
+
+    def infer(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """All outputs, in the order of the graph."""
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self.compiled.create_infer_request()
+        request.infer(inputs, share_inputs=True, share_outputs=True)
+        # The request writes its next results over these.
+        results = [np.array(tensor.data) for tensor in request.output_tensors]
+        self._idle.append(request)
+        return results
 
 
 class OpenVINOModel(ExportedModel):
@@ -54,30 +82,41 @@ class OpenVINOModel(ExportedModel):
     @property
     def compiled_model(self) -> Any:
         """The `openvino.CompiledModel`; a new one when torch's number of threads has changed."""
-        if self._threads != torch.get_num_threads():
-            with self._lock:
-                if self._threads != torch.get_num_threads():
-                    self._open()
-        return self._compiled
+        return self._opened_now().compiled
 
     request = compiled_model
 
     def _open(self) -> None:
-        openvino = import_openvino()
-        threads = torch.get_num_threads()
-        config = {**self._usual_config(threads), **self.ov_config}
         try:
-            self.__dict__["model"] = openvino.Core().read_model(self.graph)
+            self.__dict__["model"] = import_openvino().Core().read_model(self.graph)
         except RuntimeError as error:
             raise ValueError(
                 f"{self.graph} is damaged, or its .bin file is missing ({error}). Export the model again."
             ) from error
+        threads = torch.get_num_threads()
+        self._opened = self._compiled({**self._usual_config(threads), **self.ov_config})
+        self._threads = threads
+
+    def _open_for_one(self) -> Any:
+        # As many streams as threads: each serves one request by itself, and all have the same weights.
+        streams = {"NUM_STREAMS": self._threads}
+        return self._compiled({**self._usual_config(self._threads), **self.ov_config, **streams})
+
+    def _compiled(self, config: dict[str, Any]) -> Requests:
         with kept_signal_stack():
-            compiled = openvino.Core().compile_model(self.model, self.target_device, config)
-        self.__dict__["_compiled"] = compiled
-        self.__dict__["_threads"] = threads
-        # An infer request serves one caller at a time.
-        self.__dict__["_of_thread"] = threading.local()
+            return Requests(import_openvino().Core().compile_model(self.model, self.target_device, config))
+
+    @property
+    def _follows_torch(self) -> bool:
+        return "INFERENCE_NUM_THREADS" not in self.ov_config
+
+    @property
+    def _may_be_opened_twice(self) -> bool:
+        return not DECIDES_WHO_COMPUTES & self.ov_config.keys()
+
+    @property
+    def _is_on_cpu(self) -> bool:
+        return self.target_device == "CPU"
 
     def _usual_config(self, threads: int) -> dict[str, Any]:
         if self.target_device != "CPU":
@@ -93,16 +132,11 @@ class OpenVINOModel(ExportedModel):
     def _output_names(self) -> list[str]:
         return [port.get_any_name() for port in self.model.outputs]
 
-    def _compute(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        compiled, own = self.compiled_model, self._of_thread
-        if getattr(own, "compiled", None) is not compiled:
-            own.request, own.compiled = compiled.create_infer_request(), compiled
-        results = own.request.infer(inputs)
-        # The request writes its next results over these.
-        return [np.array(results[port]) for port in compiled.outputs]
+    def _compute(self, inputs: dict[str, np.ndarray], alone: bool = False) -> list[np.ndarray]:
+        return self._opened_now(alone).infer(inputs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "model": None, "_compiled": None, "_of_thread": None}
+        return {**super().__getstate__(), "model": None}
 
 
 def import_openvino() -> Any:

@@ -15,9 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from sentence_transformers.backend.arranged import never_arranged
+from sentence_transformers.backend.exported import ExportedModel
 from sentence_transformers.backend.fixed_shapes import fixed_shapes
 from sentence_transformers.backend.untouched import has_hooks
+from sentence_transformers.encoder.graph_rows import (
+    MOST_GRAPH_LANES,
+    GraphRows,
+    graph_rows,
+    torch_is_watched,
+)
 from sentence_transformers.inference.engine import Job, progress_bar, run
+from sentence_transformers.inference.lanes import MOST_LANES
 from sentence_transformers.inference.memory import TokenBudget
 from sentence_transformers.inference.ranks import Ranks
 from sentence_transformers.inference.sinks import ListSink, Sink
@@ -46,14 +54,24 @@ class ComputingMixin:
     _source: Callable[..., Source]
     _budgets: dict[str, TokenBudget]
     __call__: Callable[..., Any]
+    children: Callable[[], Iterator[nn.Module]]
     named_children: Callable[[], Iterator[tuple[str, nn.Module]]]
     _runs_plainly: bool
     _through: Callable[[Iterable[tuple[str, nn.Module]], Any], Any]
 
     def _budget(self) -> TokenBudget:
         """The token budget of the device the model is on, shared by all calls."""
-        device = self.device
-        return self._budgets.setdefault(str(device), TokenBudget(device))
+        return self._budget_on(self.device)
+
+    def _budget_on(self, device: torch.device) -> TokenBudget:
+        budget = self._budgets.get(str(device))
+        if budget is None:
+            budget = TokenBudget(device)
+            graph = getattr(next(iter(self.children()), None), "held_model", None)
+            if device.type == "cpu" and isinstance(graph, ExportedModel):
+                budget.tokens = graph.batch_tokens or budget.tokens
+            budget = self._budgets.setdefault(str(device), budget)
+        return budget
 
     def _compute_here(
         self,
@@ -91,17 +109,21 @@ class ComputingMixin:
             self.to(device)
         if self.training:
             self.eval()
+        here = self.device
+        source = self._source(items, packed=packed, prompt=prompt, **reading_kwargs)
+        graph = graph_rows(self, source, here) if packed and not module_kwargs else None
         job = Job(
-            source=self._source(items, packed=packed, prompt=prompt, **reading_kwargs),
+            source=graph or source,
             # Called, not `forward`ed: what spreads weights over processes collects them in hooks.
-            forward=lambda features: self({**features, **notes}, **module_kwargs),
+            forward=graph.forward if graph else lambda features: self({**features, **notes}, **module_kwargs),
             finish=finish,
-            device=self.device,
-            budget=self._budget(),
+            device=here,
+            budget=self._budget_on(here),
             max_rows=max_rows,
             show_progress_bar=shows_progress,
             unit=self.input_unit,
-            side_by_side=lambda: packed and not module_kwargs and is_shared_by_threads(self),
+            side_by_side=lambda: packed and not module_kwargs and is_shared_by_threads(self, graph),
+            most_lanes=MOST_GRAPH_LANES if graph else MOST_LANES,
         )
         if not deterministic:
             run(job, items, sink)
@@ -223,11 +245,11 @@ def first_keeps_bits(model: Any) -> bool:
         return type(first) is Transformer and first.keeps_bits
 
 
-def is_shared_by_threads(model: Any) -> bool:
+def is_shared_by_threads(model: Any, graph: GraphRows | None = None) -> bool:
     """Whether several threads may run a model at once, and nobody looks who would see batches in another order.
 
-    So where it is made of our own parts and the transformer runs by our own forward, without hooks, and the calling
-    thread has switched nothing that would not reach other threads.
+    So where it is made of our own parts and the transformer runs by our own forward or is a `graph` whose rows run
+    through it here, without hooks, and the calling thread has switched nothing that would not reach other threads.
     """
     parts = list(model.children())
     return (
@@ -235,8 +257,6 @@ def is_shared_by_threads(model: Any) -> bool:
         and all(type(part).__module__.startswith("sentence_transformers.") for part in parts)
         and model._runs_plainly
         and not has_hooks(model)
-        and parts[0].runs_natively
-        and not torch.is_autocast_enabled("cpu")
-        and not torch._C._len_torch_function_stack()
-        and not torch._C._len_torch_dispatch_stack()
+        and not torch_is_watched()
+        and (parts[0].runs_natively if graph is None else graph.graph.prepare_side_by_side())
     )

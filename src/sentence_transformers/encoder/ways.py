@@ -77,6 +77,7 @@ class Workshop:
                 settings, name = inner.config.to_dict(), inner.name_or_path
                 replace(part, self._open(backend, graph, settings, part.transformer_task, name, place))
             model.backend, model._target_device = backend, self.device
+            model.clear_placement_cache()  # which was for its transformers
             self._with_graphs[backend] = model
         return self._with_graphs[backend]
 
@@ -98,6 +99,7 @@ class Workshop:
             target = place.path / FORMATS[backend].named(suffix)
             change(usual, graph, target)
             replace(part, self._open(backend, target, graph.settings, graph.task, graph.name_or_path, place))
+        model.clear_placement_cache()
         return model
 
     def features(self, model: Any) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from typing_extensions import Self
 
 from sentence_transformers.inference.engine import listening
 from sentence_transformers.inference.fair_queue import FairQueue, Request, Share
+from sentence_transformers.inference.mailbox import Awaited, Mailbox
 from sentence_transformers.inference.memory import TokenBudget
 from sentence_transformers.inference.plan import character_count
 from sentence_transformers.inputs.collections import as_list
@@ -36,6 +37,13 @@ METHODS = ("encode", "predict")
 
 USUAL_CHARACTERS_PER_TOKEN = 4.0
 """Until the first batch has shown how it is with this model and these texts."""
+
+ENOUGH_TOKENS = 1024
+"""For these nobody waits longer than `max_delay`: a larger batch is hardly faster, token by token."""
+
+SHARE_OF_USUAL = 0.1
+"""Of the time that batches take, so much may pass before the next one while callers come back: batches of half as many
+inputs would cost more than that."""
 
 OWN_OPTIONS = frozenset(
     (
@@ -89,8 +97,9 @@ class Batcher:
         max_tokens: Tokens of a batch, as far as they can be told from the characters; None for what the engine
             computes at once on the model's device.
         max_inputs: Inputs of a batch at most; None for no limit but the tokens.
-        max_delay: Seconds that a request waits at most for companions while the model is idle. It waits for no
-            more of them than there were last time, so a single caller is not delayed.
+        max_delay: Seconds that a request waits for companions while the model is idle. It waits for no more of them
+            than there were lately, so a single caller is not delayed. After a batch it may be a tenth of the time
+            that batches take, if that is more, so that those who were answered can come back. 0: not at all.
         queue_limit: Inputs that may wait. An empty queue takes a request of any size.
         on_batch: Told of every batch that was computed, in the worker's thread.
         workers: Batches that are computed at once. While several are, each has its share of PyTorch's threads: on a
@@ -143,11 +152,15 @@ class Batcher:
             max_inputs=max_inputs,
             tokens_of=lambda characters: 1 + int(characters / self._characters_per_token),
         )
-        self._expected = 1
+        self._load = 1.0
+        self._seconds = 0.0
+        self._mailboxes: dict[asyncio.AbstractEventLoop, Mailbox] = {}
         self._characters_per_token = USUAL_CHARACTERS_PER_TOKEN
         self._closed = False
         self._changed = threading.Condition()
         self._busy = 0
+        self._requests_at_work = 0
+        self._inputs_at_work = 0
         self._threads = torch.get_num_threads()
         # Daemons, because Python joins other threads before it runs what is registered for the exit.
         self._workers = [
@@ -175,24 +188,26 @@ class Batcher:
             BatcherClosed: If the batcher was closed.
             ValueError: If an option is not a caller's to choose, or the inputs are no collection.
         """
-        request = self._request(inputs, options)
-        if not len(request.inputs):
-            request.future.set_result(getattr(self.model, self.method)(request.inputs, **options))
-            return request.future
-        with self._changed:
-            if self._closed:
-                raise BatcherClosed("This batcher was closed. Make a new one.")
-            if self._queue.inputs and self._queue.inputs + request.waiting > self.queue_limit:
-                raise QueueFull(
-                    f"{self._queue.inputs} inputs wait already, and {request.waiting} more would exceed the limit of "
-                    f"{self.queue_limit}. Try again later, or raise queue_limit."
-                )
-            self._queue.add(request)
-            self._changed.notify_all()
-        request.future.add_done_callback(
-            lambda future: self._give_up(request) if future.cancelled() else None
-        )
-        return request.future
+        future: Future[Any] = Future()
+        self._accept(self._request(inputs, options, future), future)
+        return future
+
+    def submit_here(self, inputs: Any, **options: Any) -> asyncio.Future[Any]:
+        """As `submit`, for a caller in an event loop that runs, with a future of this loop.
+
+        Costs the loop less than `asyncio.wrap_future` of what `submit` returns: results of a batch wake it once.
+        """
+        loop = asyncio.get_running_loop()
+        mailbox = self._mailboxes.get(loop)
+        if mailbox is None:
+            with self._changed:
+                self._mailboxes = {
+                    other: mailbox for other, mailbox in self._mailboxes.items() if not other.is_closed()
+                }
+                mailbox = self._mailboxes[loop] = Mailbox(loop)
+        awaited = Awaited(mailbox)
+        self._accept(self._request(inputs, options, awaited), awaited.future)
+        return awaited.future
 
     def encode(self, inputs: Any, **options: Any) -> Any:
         """Wait for the result of one input or a list of them; arguments and errors are those of `submit`."""
@@ -203,7 +218,7 @@ class Batcher:
 
         Arguments and errors are those of `submit`.
         """
-        return await asyncio.wrap_future(self.submit(inputs, **options))
+        return await self.submit_here(inputs, **options)
 
     predict = encode
     apredict = aencode
@@ -222,6 +237,8 @@ class Batcher:
         with self._changed:
             self._closed = True
             dropped = list(self._queue) if cancel else []
+            for request in dropped:
+                self._queue.remove(request)
             self._changed.notify_all()
         for request in dropped:
             request.future.cancel()
@@ -238,7 +255,26 @@ class Batcher:
 
     # -- the queue ---------------------------------------------------------------------------------------
 
-    def _request(self, inputs: Any, options: dict[str, Any]) -> Request:
+    def _accept(self, request: Request, future: Any) -> None:
+        """Put a request into the queue; its caller's future tells when the caller gives up."""
+        if not len(request.inputs):
+            future.set_result(getattr(self.model, self.method)(request.inputs, **request.options))
+            return
+        with self._changed:
+            if self._closed:
+                raise BatcherClosed("This batcher was closed. Make a new one.")
+            if self._queue.inputs and self._queue.inputs + request.waiting > self.queue_limit:
+                raise QueueFull(
+                    f"{self._queue.inputs} inputs wait already, and {request.waiting} more would exceed the limit of "
+                    f"{self.queue_limit}. Try again later, or raise queue_limit."
+                )
+            self._queue.add(request)
+            # A worker that waits for companions need not look at each of them.
+            if self._queue.requests == 1 or self._is_enough():
+                self._changed.notify_all()
+        future.add_done_callback(lambda future: self._give_up(request) if future.cancelled() else None)
+
+    def _request(self, inputs: Any, options: dict[str, Any], future: Any) -> Request:
         wrong = OWN_OPTIONS.intersection(options)
         if wrong:
             raise ValueError(
@@ -260,6 +296,7 @@ class Batcher:
             options=options,
             group=(frozenset(kinds), group),
             arrived=time.monotonic(),
+            future=future,
         )
 
     def _give_up(self, request: Request) -> None:
@@ -277,8 +314,17 @@ class Batcher:
             request.is_settled = True
             return request.future.set_running_or_notify_cancel()
 
-    def _next_batch(self) -> tuple[list[Share], int] | None:
+    def _is_enough(self) -> bool:
+        """Whether what waits is a worker's share of the requests there were lately, or fills a batch."""
+        return self._queue.requests * len(self._workers) >= int(self._load) or (
+            self._queue.may_fill_a_batch() and self._queue.fills_a_batch()
+        )
+
+    def _next_batch(self, patient_until: float) -> tuple[list[Share], int] | None:
         """Wait for requests, then for companions of the first; None once closed and empty.
+
+        Args:
+            patient_until: Up to when to wait though there is something to do, on the monotonic clock.
 
         Returns:
             The batch, and how many of PyTorch's threads are to compute it. Whoever takes it counts as busy.
@@ -289,24 +335,37 @@ class Batcher:
                     self._changed.wait()
                 if not self._queue.requests:
                     return None
-                patience = self._queue.first().arrived + self.max_delay - time.monotonic()
-                enough = self._queue.requests >= self._expected or self._queue.fills_a_batch()
-                if patience <= 0 or enough or self._closed:
-                    free = len(self._workers) - self._busy
-                    shares = self._queue.take(at_most=max(1, -(-self._queue.inputs // free)))
-                    self._expected = len({id(share.request) for share in shares})
-                    self._busy += 1
-                    at_work = min(len(self._workers), self._busy + bool(self._queue.requests))
-                    if self._queue.requests:
-                        self._changed.notify_all()
-                    return shares, max(1, self._threads // at_work)
+                until = self._queue.first().arrived + self.max_delay
+                if self._queue.characters < ENOUGH_TOKENS * self._characters_per_token:
+                    until = max(until, patient_until)
+                patience = until - time.monotonic()
+                if patience <= 0 or self._is_enough() or self._closed:
+                    return self._take()
                 self._changed.wait(patience)
+
+    def _take(self) -> tuple[list[Share], int]:
+        """The next batch, which is a worker's share of all that waits or is being computed."""
+        count = len(self._workers)
+        self._load = recent(self._load, self._queue.requests + self._requests_at_work)
+        shares = self._queue.take(at_most=-(-(self._queue.inputs + self._inputs_at_work) // count))
+        self._note_work(shares, 1)
+        if self._queue.requests:
+            self._changed.notify_all()
+        return shares, max(1, self._threads // min(count, self._busy + bool(self._queue.requests)))
+
+    def _note_work(self, shares: list[Share], sign: int) -> None:
+        """Count a batch that begins (1) or has ended (-1)."""
+        self._busy += sign
+        self._requests_at_work += sign * len(shares)
+        self._inputs_at_work += sign * sum(share.stop - share.start for share in shares)
 
     # -- the workers -------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while (taken := self._next_batch()) is not None:
+        patient_until = 0.0
+        while (taken := self._next_batch(patient_until)) is not None:
             shares, threads = taken
+            began = time.monotonic()
             try:
                 if torch.get_num_threads() != threads and len(self._workers) > 1:
                     torch.set_num_threads(threads)  # of this thread
@@ -316,8 +375,11 @@ class Batcher:
                 for share in shares:
                     self._fail(share.request, error)
             finally:
+                now = time.monotonic()
                 with self._changed:
-                    self._busy -= 1
+                    self._note_work(shares, -1)
+                    self._seconds = recent(self._seconds, now - began)
+            patient_until = now + SHARE_OF_USUAL * self._seconds if self.max_delay else 0.0
             # No name keeps a result, or an error with its frames, until the next request comes.
             del shares, taken
         if len(self._workers) > 1:
@@ -325,7 +387,7 @@ class Batcher:
 
     def _compute(self, shares: list[Share]) -> None:
         """Compute the shares together; if that fails, each by itself."""
-        shares = [share for share in shares if not share.request.future.done()]
+        shares = [share for share in shares if not share.request.is_settled]
         if not shares:
             return
         try:
@@ -336,8 +398,7 @@ class Batcher:
                 return
             logger.debug("A batch of %d requests failed; trying each alone.", len(shares), exc_info=True)
         else:
-            for share, values in zip(shares, results):
-                self._deliver(share, values)
+            self._deliver(shares, results)
             return
         for share in shares:
             self._compute([share])
@@ -379,15 +440,19 @@ class Batcher:
             except Exception:
                 logger.exception("What was told of a batch failed; the batch itself did not.")
 
-    def _deliver(self, share: Share, values: list[Any]) -> None:
-        """Add results to a request, and hand them over when they are complete."""
-        request = share.request
+    def _deliver(self, shares: list[Share], results: list[list[Any]]) -> None:
+        """Add results to requests, and hand them over where they are complete."""
+        complete = []
         with self._changed:
-            request.results.update(zip(range(share.start, share.stop), values))
-            is_complete = len(request.results) == len(request.inputs)
-        if is_complete and self._settle(request):
-            results = [request.results[number] for number in range(len(request.inputs))]
-            request.future.set_result(results[0] if request.single else together(results))
+            for share, values in zip(shares, results):
+                request = share.request
+                request.results.update(zip(range(share.start, share.stop), values))
+                if len(request.results) == len(request.inputs) and self._settle(request):
+                    complete.append(request)
+        for request in complete:
+            in_order = [request.results[number] for number in range(len(request.inputs))]
+            request.future.set_result(in_order[0] if request.single else together(in_order))
+        wake(complete)
 
     def _fail(self, request: Request, error: BaseException) -> None:
         """Hand an error over, unless the caller has given up, and compute no more of the request."""
@@ -395,12 +460,24 @@ class Batcher:
             self._queue.remove(request)
         if self._settle(request):
             request.future.set_exception(error)
+            wake([request])
 
     def _learn(self, characters: int, tokens: int) -> None:
         """Adjust how many characters make a token, a little with each batch."""
         if tokens:
             seen = min(max(characters / tokens, 0.1), 16.0)
             self._characters_per_token += 0.1 * (seen - self._characters_per_token)
+
+
+def recent(before: float, now: float) -> float:
+    """The larger of a number and its recent course: what a short lull makes smaller is not forgotten at once."""
+    return max(now, (before + now) / 2)
+
+
+def wake(requests: list[Request]) -> None:
+    """Wake the event loops in which requests that were answered are awaited, each once."""
+    for mailbox in {request.future.mailbox for request in requests if isinstance(request.future, Awaited)}:
+        mailbox.wake()
 
 
 def size_of(item: Any) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sentence_transformers.inference.lanes import lanes_for, opened, tokens_of_batch
+from sentence_transformers.inference.lanes import MOST_LANES, lanes_for, opened, tokens_of_batch
 from sentence_transformers.inference.memory import TokenBudget, is_out_of_memory, release_memory
 from sentence_transformers.inference.plan import (
     WINDOW_CHARACTERS,
@@ -42,7 +42,7 @@ class Job:
     `forward` runs the model on the features of a batch that lie on `device`; `finish` makes of its output
     what the sink takes. `budget` is shared by all calls on the model. `max_rows` limits a batch,
     `unit` is what the progress bar counts. `side_by_side` says whether batches may be computed at once, in several
-    threads; it is asked where there are several inputs.
+    threads, `most_lanes` at most; it is asked where there is enough for two.
     """
 
     source: Source
@@ -54,6 +54,7 @@ class Job:
     show_progress_bar: bool = False
     unit: str = "text"
     side_by_side: Callable[[], bool] = lambda: False
+    most_lanes: int = MOST_LANES
 
 
 def run(job: Job, inputs: Sequence[Any], sink: Sink) -> None:
@@ -75,7 +76,7 @@ def run(job: Job, inputs: Sequence[Any], sink: Sink) -> None:
     with progress_bar(len(inputs), shown=job.show_progress_bar, unit=job.unit) as bar, torch.inference_mode():
         bar.update(len(inputs) - len(numbers))
         told(len(inputs) - len(numbers), 0)
-        several = len(numbers) > 1 and job.device.type == "cpu" and job.side_by_side()
+        several = len(numbers) > 1 and job.device.type == "cpu"
         for chosen, rows in ahead(read, stretches):
             lengths = rows.lengths
             for batch, parts in batches_of(job, rows, lengths, several=several):
@@ -113,7 +114,9 @@ def batches_of(
     job: Job, rows: Any, lengths: Sequence[int], *, several: bool
 ) -> Iterator[tuple[Sequence[int], Iterable[Part]]]:
     """The batches of a window with their results, one after the other or, where `several`, some at once."""
-    lanes = lanes_for(sum(lengths)) if several else 1
+    lanes = lanes_for(sum(lengths), job.most_lanes) if several else 1
+    if lanes > 1 and not job.side_by_side():
+        lanes = 1
     batches = plan_batches(
         lengths,
         max_tokens=tokens_of_batch(sum(lengths), lanes, job.budget.tokens),

@@ -22,7 +22,7 @@ class Request:
     """One caller's inputs, which may be computed in several batches.
 
     `sizes` are the characters of each; `results` stand under the numbers of their inputs; `single` says that the caller passed one input rather than a list;
-    `arrived` is in seconds of the monotonic clock.
+    `arrived` is in seconds of the monotonic clock; `future` is one of `concurrent.futures`, or `mailbox.Awaited`.
     """
 
     inputs: Sequence[Any]
@@ -31,7 +31,7 @@ class Request:
     options: dict[str, Any]
     group: Hashable
     arrived: float
-    future: Future[Any] = field(default_factory=Future)
+    future: Any = field(default_factory=Future)
     taken: int = 0
     results: dict[int, Any] = field(default_factory=dict)
     is_settled: bool = False
@@ -66,6 +66,9 @@ class FairQueue:
         max_tokens: Tokens of a batch; a larger input gets a batch of its own.
         max_inputs: Inputs of a batch; None for no limit.
         tokens_of: About how many tokens there are in so many characters.
+
+    Attributes:
+        requests, inputs, characters: How many wait.
     """
 
     def __init__(self, *, max_tokens: int, max_inputs: int | None, tokens_of: Callable[[int], int]) -> None:
@@ -74,6 +77,7 @@ class FairQueue:
         self.tokens_of = tokens_of
         self.requests = 0
         self.inputs = 0
+        self.characters = 0
         self._groups: OrderedDict[Hashable, deque[Request]] = OrderedDict()
 
     def __iter__(self) -> Any:
@@ -88,6 +92,7 @@ class FairQueue:
         self._groups.setdefault(request.group, deque()).append(request)
         self.requests += 1
         self.inputs += request.waiting
+        self.characters += sum(request.sizes[request.taken :])
 
     def remove(self, request: Request) -> None:
         """Take out what is left of a request; nothing happens if nothing is."""
@@ -99,6 +104,13 @@ class FairQueue:
             del self._groups[request.group]
         self.requests -= 1
         self.inputs -= request.waiting
+        self.characters -= sum(request.sizes[request.taken :])
+
+    def may_fill_a_batch(self) -> bool:
+        """Whether all that waits is as much as a batch, which is told at once."""
+        # As the tokens of each input are counted, and a little more.
+        tokens = 1 + self.inputs + self.tokens_of(self.characters)
+        return tokens >= self.max_tokens or (self.max_inputs is not None and self.inputs >= self.max_inputs)
 
     def fills_a_batch(self) -> bool:
         """Whether the group whose turn it is has enough for a whole batch."""
@@ -144,4 +156,5 @@ class FairQueue:
         if group:
             self._groups[key] = group
         self.inputs -= inputs
+        self.characters -= sum(size for share in shares for size in share.sizes)
         return shares

@@ -7,12 +7,12 @@ tenth faster, and several times where something else runs beside it. Nothing her
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from threading import Barrier, BrokenBarrierError
 from typing import TypeVar
 
 import torch
@@ -30,9 +30,17 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def lanes_for(tokens: int) -> int:
+_place = threading.local()
+
+
+def lanes_for(tokens: int, most: int = MOST_LANES) -> int:
     """How many batches to compute at once where there are so many tokens in all; 1 for one after the other."""
-    return max(1, min(torch.get_num_threads(), MOST_LANES, tokens // FEWEST_TOKENS))
+    return max(1, min(torch.get_num_threads(), most, tokens // FEWEST_TOKENS))
+
+
+def is_lane() -> bool:
+    """Whether this thread is a lane."""
+    return getattr(_place, "is_lane", False)
 
 
 def tokens_of_batch(tokens: int, lanes: int, most: int) -> int:
@@ -56,13 +64,14 @@ class Lanes:
     def __init__(self, count: int) -> None:
         self.count = count
         threads, share = torch.get_num_threads(), max(1, torch.get_num_threads() // count)
-        started = Barrier(count + 1)
+        started = threading.Barrier(count + 1)
 
         def start() -> None:
+            _place.is_lane = True
             # Asked for first, because the first question sets the number to the default again.
             torch.get_num_threads()
             torch.set_num_threads(share)
-            with suppress(BrokenBarrierError):
+            with suppress(threading.BrokenBarrierError):
                 started.wait()
 
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="lane", initializer=start)

@@ -18,8 +18,11 @@ from sentence_transformers.backend.onnx_session import open_session
 from sentence_transformers.inference.plan import plan_batches
 from sentence_transformers.storage.folder import read_json
 
-BATCH_TOKENS = 2048
-"""Tokens of a batch, with padding; what keeps a core busy and its cache warm."""
+BATCH_TOKENS = 512
+"""Tokens of a batch for each thread, with padding: what the layers make of them stays in a core's cache."""
+
+MOST_BATCH_TOKENS = 2048
+"""Of a batch that many threads compute together."""
 
 
 class OnnxPipeline:
@@ -57,7 +60,9 @@ class OnnxPipeline:
         self.tokenizer.no_truncation()
         if self.settings["max_seq_length"] is not None:
             self.tokenizer.enable_truncation(self.settings["max_seq_length"])
-        self.session = open_session(graph, provider=provider, threads=threads or len(cores()))
+        threads = threads or len(cores())
+        self.session = open_session(graph, provider=provider, threads=threads)
+        self._batch_tokens = min(MOST_BATCH_TOKENS, BATCH_TOKENS * threads)
 
     def encode(
         self,
@@ -89,7 +94,9 @@ class OnnxPipeline:
             texts = [text.lower() for text in texts]
         rows = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)]
         vectors: np.ndarray | None = None
-        for batch in plan_batches([len(row) for row in rows], max_tokens=BATCH_TOKENS, max_rows=batch_size):
+        for batch in plan_batches(
+            [len(row) for row in rows], max_tokens=self._batch_tokens, max_rows=batch_size
+        ):
             values = self.session.run(None, self._inputs([rows[number] for number in batch]))[0]
             if vectors is None:
                 vectors = np.empty((len(rows), values.shape[1]), dtype=np.float32)

@@ -96,15 +96,15 @@ def create_app(models: Any, settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     server.add_routes(app)
-    routes = frozenset(getattr(route, "path", "") for route in app.routes)
-    app.add_middleware(
-        Guard,
-        settings=settings,
-        metrics=server.metrics,
-        load=server.load,
-        routes=routes,
-        direct=server.direct,
-    )
+    guarding: dict[str, Any] = {
+        "settings": settings,
+        "metrics": server.metrics,
+        "load": server.load,
+        "routes": frozenset(getattr(route, "path", "") for route in app.routes),
+        "direct": server.direct,
+    }
+    app.add_middleware(Guard, **guarding)
+    app.state.guard = Guard(app, **guarding)
     app.add_exception_handler(ApiError, answer_error)
     app.add_exception_handler(HTTPException, answer_http_error)
     return app
@@ -318,16 +318,30 @@ async def parsed(kind: type[Kind], request: Request) -> Kind:
 
 async def unless_gone(request: Request, future: asyncio.Future[Result]) -> Result:
     """Await a result; given up when the caller goes away, so that nobody computes for nobody."""
-    watcher: asyncio.Future[Any] | None = None
+    watcher: asyncio.Task[None] | None = None
+    is_gone = False
+
+    def leave(watcher: asyncio.Task[None]) -> None:
+        nonlocal is_gone
+        if not watcher.cancelled():
+            watcher.exception()  # has been seen
+            is_gone = True
+            future.cancel()
+
+    def watch() -> None:
+        nonlocal watcher
+        watcher = asyncio.ensure_future(gone(request))
+        watcher.add_done_callback(leave)
+
+    timer = asyncio.get_running_loop().call_later(PATIENCE, watch)
     try:
-        await asyncio.wait([future], timeout=PATIENCE)
-        if not future.done():
-            watcher = asyncio.ensure_future(gone(request))
-            await asyncio.wait([future, watcher], return_when=asyncio.FIRST_COMPLETED)
-        if not future.done():
-            raise ApiError(GONE, "The caller went away.")
-        return future.result()
+        return await future
+    except asyncio.CancelledError:
+        if is_gone:
+            raise ApiError(GONE, "The caller went away.") from None
+        raise
     finally:
+        timer.cancel()
         future.cancel()
         if watcher is not None:
             watcher.cancel()

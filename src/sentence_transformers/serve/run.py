@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+from sentence_transformers.serve.memory import flat_memory, nothing_to_collect
 from sentence_transformers.serve.settings import Settings
 
 SWITCH_INTERVAL = 0.0005
@@ -46,22 +47,24 @@ def serve(
     import uvicorn
 
     from sentence_transformers.serve.app import create_app
+    from sentence_transformers.serve.guard import Outermost
 
     config = uvicorn.Config(
-        create_app(models, settings),
+        Outermost(create_app(models, settings)),
         host=host,
         port=port,
         http=http_protocol(),
         log_level=log_level,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=shutdown_timeout,
     )
     interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
-        with quiet_signals():
+        with quiet_signals(), flat_memory(), nothing_to_collect():
             uvicorn.Server(config).run()
     finally:
         sys.setswitchinterval(interval)

@@ -135,7 +135,7 @@ class Served:
             ApiError: If it is full (429), or the server is being stopped (503).
         """
         try:
-            return asyncio.wrap_future(self.batcher.submit(inputs, **options))
+            return self.batcher.submit_here(inputs, **options)
         except QueueFull:
             raise too_many(
                 "This server has more to do than it can hold. Come again in a while.",

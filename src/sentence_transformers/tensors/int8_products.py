@@ -28,8 +28,9 @@ ABOVE = 1 + 2**-22
 """A step is this much larger than it need be, so that no number is rounded to one above the limit."""
 
 
-NUMBERS_AT_ONCE = 2**16
-"""Numbers for each thread that are rounded together: in each of the steps they are still near the core."""
+NUMBERS_AT_ONCE = 2**18
+"""Numbers for each thread that are rounded together: fewer would be nearer to the core, but each round of steps
+is a time when other threads wait for Python."""
 
 FEW_ROWS = 40
 """Rows up to which the kernel for few of them is the faster one."""

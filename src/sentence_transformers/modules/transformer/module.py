@@ -257,6 +257,11 @@ class Transformer(RunsRows, RowInputModule):
         self._text_by_limit = {}
 
     @property
+    def held_tokenizer(self) -> Any:
+        """The tokenizer as it is held, which knows what rows need: `tokenizer` would make transformers' of a light one."""
+        return self._tokenizer
+
+    @property
     def max_seq_length(self) -> int | None:
         """Tokens that are kept of each input, special tokens included; None for no limit."""
         return self._max_seq_length
