@@ -7,11 +7,22 @@ import threading
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
 from sentence_transformers.backend import arranged
-from sentence_transformers.backend.arranged import BATCHES_BEFORE, LARGEST_BATCH, made_of, pays
+from sentence_transformers.backend.arranged import (
+    ALONE,
+    BATCHES_BEFORE,
+    LARGEST_BATCH,
+    largest_batch,
+    made_of,
+    pays,
+    processor_maker,
+    rows_filled,
+)
 from sentence_transformers.backend.linear import arranged_linear
 
 pytestmark = pytest.mark.skipif(not arranged.available(), reason="this PyTorch cannot arrange weights")
@@ -139,8 +150,10 @@ def test_weights_made_in_inference_mode_and_ones_with_gaps_are_left_as_they_are(
 
 
 def test_only_small_float32_batches_on_the_cpu_pay():
+    most = largest_batch()
+    assert most >= LARGEST_BATCH
     assert pays(torch.zeros(LARGEST_BATCH, 4))
-    assert not pays(torch.zeros(LARGEST_BATCH + 1, 4))
+    assert pays(torch.zeros(LARGEST_BATCH + 1, 4)) == (most > LARGEST_BATCH)
     assert not pays(torch.zeros(4, 4, dtype=torch.bfloat16))
     assert not pays(torch.zeros(4, 4, device="meta"))
 
@@ -172,3 +185,49 @@ def test_many_threads_may_use_a_layer_whose_weight_is_being_arranged():
         thread.join()
     assert not wrong
     assert made_of([[layer]], 8) is not None
+
+
+# -- how large, and how many shapes ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("capability", "maker", "is_any"),
+    [
+        ("AVX512", "vendor_id\t: AuthenticAMD", True),
+        ("AVX512", "vendor_id\t: GenuineIntel", False),
+        ("AVX2", "vendor_id\t: AuthenticAMD", False),
+    ],
+)
+def test_batches_of_any_size_take_part_where_mkl_does_not_use_the_processor(
+    capability, maker, is_any, monkeypatch
+):
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(arranged, "processor_maker", lambda: maker)
+    largest_batch.cache_clear()
+    try:
+        assert (largest_batch() > 2**40) == is_any
+    finally:
+        largest_batch.cache_clear()
+
+
+def test_the_maker_is_one_line_of_what_the_system_says():
+    assert "\n" not in processor_maker()
+
+
+def test_a_large_batch_is_arranged_for_at_once():
+    assert made_of([[nn.Linear(8, 8)]], LARGEST_BATCH + 1) is not None
+
+
+@settings(deadline=None)
+@given(st.integers(1, 10**6))
+def test_few_numbers_of_rows_are_met_and_few_rows_are_added(rows):
+    filled = rows_filled(rows)
+    assert rows <= filled <= rows + max(3, rows // 8)
+    assert rows_filled(filled) == filled
+    if rows > ALONE:
+        assert filled % 4 == 0
+
+
+def test_there_are_eight_numbers_of_rows_between_one_power_of_two_and_the_next():
+    assert len({rows_filled(rows) for rows in range(1025, 2049)}) == 8

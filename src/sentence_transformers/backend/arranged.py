@@ -1,19 +1,23 @@
-"""Weights arranged for small batches on the CPU.
+"""Weights arranged for oneDNN, on the CPU.
 
 A few tokens times a weight matrix is bound by how fast the matrix is read. oneDNN reads one that it has
 arranged in blocks faster than one in the usual order, at the price of a second copy; and where each call costs as
 much as some of the arithmetic, layers that read the same states become one, and what follows a layer (an activation,
 a sum) is computed with it. A copy is made once layers have met small batches repeatedly, and made anew when a weight
-has changed. Large batches gain nothing and use the layer's own weight. Nothing here knows about models.
+has changed. Large batches gain nothing and use the layer's own weight, but for processors on which PyTorch's usual
+library for products is slow: there a batch of any size gains. Nothing here knows about models.
 """
 
 from __future__ import annotations
 
+import platform
+import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -22,11 +26,17 @@ import torch
 from torch import Tensor, nn
 
 LARGEST_BATCH = 192
-"""Tokens up to which the arranged weight is faster."""
+"""Tokens up to which the arranged weight is faster everywhere."""
 
 BATCHES_BEFORE = 3
 """Small batches a layer meets before it gets an arranged weight: loading and one call should not pay."""
 
+ALONE = 32
+"""Tokens up to which a batch is computed as it is: a text by itself should not wait for rows that are not there."""
+
+LEAST_STEP = 4
+"""Further rows are filled up to a multiple of this, or of a part of their number: oneDNN makes code for each number
+of rows it meets, which takes milliseconds, and for each product keeps half a MiB of it."""
 
 SAMPLES = 8
 """Values of a weight that are looked at in every call; each is one read from main memory."""
@@ -96,10 +106,42 @@ def kernels() -> tuple[Any, Any]:
     return both.default, both.binary
 
 
+@lru_cache(maxsize=1)
+def largest_batch() -> int:
+    """Tokens up to which the arranged weight is faster here.
+
+    MKL, with which PyTorch multiplies, uses registers of 512 bits on Intel's own processors alone. Others that have
+    them compute twice as fast by oneDNN, however many the tokens are.
+    """
+    is_slow = (
+        torch.backends.mkl.is_available()
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and "GenuineIntel" not in processor_maker()
+    )
+    return sys.maxsize if is_slow else LARGEST_BATCH
+
+
+def processor_maker() -> str:
+    """What the system says of the processor, with the name that its maker has given it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("vendor_id"):
+                return line
+    return platform.processor()
+
+
+def rows_filled(rows: int) -> int:
+    """How many rows are computed where there are `rows`: an eighth more at most."""
+    if rows <= ALONE:
+        return rows
+    step = max(LEAST_STEP, 1 << (rows.bit_length() - 4))
+    return -(-rows // step) * step
+
+
 def pays(states: Tensor) -> bool:
     """Whether a batch of states (T, D) is one for arranged weights."""
     return (
-        len(states) <= LARGEST_BATCH
+        len(states) <= largest_batch()
         and _pays.get()
         and states.device.type == "cpu"
         and states.dtype == torch.float32
@@ -109,11 +151,15 @@ def pays(states: Tensor) -> bool:
 
 
 def several(states: Tensor, layers: Sequence[Any]) -> list[Tensor] | None:
-    """What layers make of the same small batch of states, (T, out) each; None where no weight is arranged yet."""
+    """What layers make of the same states, (T, out) each; None where no weight is arranged yet."""
     made = made_of([layers], len(states))
     if made is None:
         return None
-    together = kernels()[0](states, made[0].weight, made[0].bias_of(layers), "none", [], "none")
+    rows = len(states)
+    missing = rows_filled(rows) - rows
+    if missing:
+        states = torch.cat((states, states.new_zeros(missing, states.shape[1])))
+    together = kernels()[0](states, made[0].weight, made[0].bias_of(layers), "none", [], "none")[:rows]
     if len(layers) == 1:
         return [together]
     return list(together.split([layer.out_features for layer in layers], dim=1))
@@ -137,7 +183,8 @@ def made_of(groups: Sequence[Sequence[Any]], rows: int) -> list[Made] | None:
     if not all(map(can_be_watched, sources)) or not all(map(can_be_one, groups)):
         return None
     entry.made = None
-    entry.asked += 1
+    # A large batch is worth the copy by itself.
+    entry.asked += 1 if rows <= LARGEST_BATCH else 1 + BATCHES_BEFORE
     if entry.asked <= BATCHES_BEFORE:
         return None
     with _making:

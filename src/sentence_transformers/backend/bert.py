@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sentence_transformers.backend import few_tokens
+from sentence_transformers.backend import few_calls
 from sentence_transformers.backend.activations import ACTIVATIONS, Activation, is_activation
 from sentence_transformers.backend.attention import packed_attention
 from sentence_transformers.backend.linear import (
@@ -211,9 +211,9 @@ def run_layers(
     """Run packed states (T, D) through the layers, overwriting them."""
     total, width = states.shape
     size = width // heads
-    made = few_tokens.arranged_layers(layers, activation, states)
+    made = few_calls.arranged_layers(layers, activation, states)
     if made is not None:
-        return few_tokens.run_layers(states, layers, made, heads, activation, layout, bias)
+        return few_calls.run_layers(states, layers, made, heads, activation, layout, bias)
     linear = linear_for(states)
     # Buffers that are used in every layer: fresh ones of this size cost as much as some of the arithmetic.
     query, key, value = (states.new_empty(total, width) for _ in range(3))

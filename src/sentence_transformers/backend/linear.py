@@ -1,6 +1,6 @@
 """Ways to compute a linear layer of our own forward, and which to take when.
 
-As it is, with a weight arranged for small batches, in blocks of fixed shapes, or in eight bits. Each takes states
+As it is, with a weight arranged for oneDNN, in blocks of fixed shapes, or in eight bits. Each takes states
 (T, in), the layer and a buffer (T, out), which the result may overwrite. Nothing here knows about models.
 """
 

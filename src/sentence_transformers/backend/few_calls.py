@@ -1,8 +1,8 @@
-"""The layers of BERT and its relatives over a batch of few tokens on the CPU, such as a query by itself.
+"""The layers of BERT and its relatives in few calls, with arranged weights (`arranged.py`), on the CPU.
 
-There each call costs as much as some of the arithmetic. So the calls are few: queries, keys and values come from one
-product, the activation and the sums are computed with the products before them, and the arranged weights
-(`arranged.py`) of all layers are checked at once. The order of a layer's parts is that of `bert.Family.parts`.
+Where there are few tokens, such as in a query by itself, each call costs as much as some of the arithmetic. So queries,
+keys and values come from one product, the activation and the sums are computed with the products before them, and
+the weights of all layers are checked at once. The order of a layer's parts is that of `bert.Family.parts`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,6 @@ from sentence_transformers.backend.activations import Activation
 from sentence_transformers.backend.arranged import Made
 from sentence_transformers.backend.attention import SHORT_ROW, packed_attention
 from sentence_transformers.inputs.packing import PackedLayout
-
-ALONE = 32
-"""Tokens up to which a batch is computed as it is: a text by itself should not wait for rows that are not there."""
-
-STEP, LARGE_STEP = 4, 16
-"""Rows are filled up to a multiple of these, from `ALONE` and from twice as many on: oneDNN makes code for each number
-of rows it meets, which takes milliseconds, and for each product keeps half a MiB of it."""
 
 
 def arranged_layers(
@@ -55,7 +48,7 @@ def run_layers(
     """Run packed states (T, D) through the layers with their arranged weights."""
     total, width = states.shape
     size = width // heads
-    missing = 0 if total <= ALONE else -total % (STEP if total <= 2 * ALONE else LARGE_STEP)
+    missing = arranged.rows_filled(total) - total
     if missing:
         states = torch.cat((states, states.new_zeros(missing, width)))
         whole = states.new_zeros(total + missing, width)

@@ -1,13 +1,15 @@
-"""Batches of few tokens: the layers by one program of arranged weights give what they give one by one."""
+"""Layers in few calls: with arranged weights they give what they give one by one."""
 
 from __future__ import annotations
+
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 from native_cases import model_of, with_biases
-from sentence_transformers.backend import arranged, bert, few_tokens
+from sentence_transformers.backend import arranged, bert, few_calls
 from sentence_transformers.backend.arranged import BATCHES_BEFORE, LARGEST_BATCH, never_arranged
 from sentence_transformers.inputs.packing import PackedLayout
 
@@ -46,7 +48,7 @@ def in_use(model, lengths=(5,)):
     """A model that has met enough small batches, and that program."""
     for _ in range(BATCHES_BEFORE + 1):
         run(model, list(lengths))
-    made = few_tokens.arranged_layers(
+    made = few_calls.arranged_layers(
         bert.layers_of(model), bert.activation_of(model), states_of(model, list(lengths))
     )
     assert made is not None
@@ -111,12 +113,22 @@ def test_layers_that_cannot_become_one_are_computed_one_by_one():
         torch.testing.assert_close(run(model, [6]), one_by_one(model, [6]), atol=1e-5, rtol=1e-5)
 
 
-def test_large_batches_take_no_part():
+@pytest.mark.parametrize("most", [LARGEST_BATCH, 2 * LARGEST_BATCH])
+def test_large_batches_take_part_where_that_is_faster(most, monkeypatch):
+    monkeypatch.setattr(arranged, "largest_batch", lambda: most)
     model = model_of("bert")
     in_use(model)
     layers, activation = bert.layers_of(model), bert.activation_of(model)
-    assert few_tokens.arranged_layers(layers, activation, states_of(model, [LARGEST_BATCH])) is not None
-    assert few_tokens.arranged_layers(layers, activation, states_of(model, [LARGEST_BATCH + 1])) is None
+    assert few_calls.arranged_layers(layers, activation, states_of(model, [most])) is not None
+    assert few_calls.arranged_layers(layers, activation, states_of(model, [most + 1])) is None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_large_batches_give_what_the_layers_give_one_by_one(family, monkeypatch):
+    monkeypatch.setattr(arranged, "largest_batch", lambda: sys.maxsize)
+    model, lengths = with_biases(model_of(family)), [60, 60, 41, 33, 33, 20, 1]
+    assert sum(lengths) > LARGEST_BATCH
+    torch.testing.assert_close(run(model, lengths), one_by_one(model, lengths), atol=1e-5, rtol=1e-5)
 
 
 def test_a_model_by_itself_and_rows_beside_others_agree():
