@@ -4,7 +4,7 @@
 
 all-MiniLM-L6-v2 through this project's backends, through the reference, and through ONNX Runtime and OpenVINO as one
 would call them by hand: texts in the order they come, in batches of 32 that are padded to their longest, pooled
-and normalised with numpy. The graphs are those that this project exports, so the same for all. Every way has a
+and normalised with numpy. Those in bfloat16 take part where the processor has instructions for it. The graphs are those that this project exports, so the same for all. Every way has a
 process of its own; in every round each workload is encoded by all of them, in turns who goes first. What is
 reported is the median over the rounds. Quality is Spearman's correlation on the sentence pairs of the STSb test set.
 Writes results/backends-MACHINE.json.
@@ -50,11 +50,19 @@ WAYS: dict[str, dict[str, str]] = {
     "plain ONNX Runtime": {"how": "onnxruntime", "file_name": "onnx/model.onnx"},
     "plain ONNX Runtime int8": {"how": "onnxruntime", "file_name": "onnx/model_quint8_avx2.onnx"},
     "plain OpenVINO": {"how": "openvino", "file_name": "openvino/openvino_model.xml"},
+    "torch bfloat16": {"how": "library", "dtype": "bfloat16"},
+    "openvino bfloat16": {"how": "library", "backend": "openvino", "dtype": "bfloat16"},
+    "plain OpenVINO bfloat16": {
+        "how": "openvino",
+        "file_name": "openvino/openvino_model.xml",
+        "dtype": "bfloat16",
+    },
 }
 BESIDE = {
     "onnx": "plain ONNX Runtime",
     "onnx int8": "plain ONNX Runtime int8",
     "openvino": "plain OpenVINO",
+    "openvino bfloat16": "plain OpenVINO bfloat16",
 }
 """What a way of ours is compared with, besides the reference."""
 REFERENCE = "reference, torch"
@@ -97,7 +105,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=3, help="how often each workload is encoded by each")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="+", choices=list(WAYS), default=list(WAYS), help="only these ways")
+    usual = (
+        list(WAYS) if "avx512_bf16" in machine()["instructions"] else [w for w in WAYS if "bfloat16" not in w]
+    )
+    parser.add_argument("--only", nargs="+", choices=list(WAYS), default=usual, help="only these ways")
     parser.add_argument("--quick", action="store_true", help="few texts, one round, nothing written")
     options = parser.parse_args()
     if options.quick:

@@ -14,21 +14,31 @@ import worker
 
 BATCH_SIZE = 32
 
+HINT, HINTS = "INFERENCE_PRECISION_HINT", {"float32": "f32", "bfloat16": "bf16"}
+"""How OpenVINO is told what to compute with."""
+
 
 def load_way(
-    folder: str, how: str, backend: str = "torch", file_name: str | None = None, precision: str | None = None
+    folder: str,
+    how: str,
+    backend: str = "torch",
+    file_name: str | None = None,
+    precision: str | None = None,
+    dtype: str | None = None,
 ) -> dict[str, Any]:
     """Load a model in one of the ways."""
     if how == "library":
         from sentence_transformers import SentenceTransformer
 
-        kwargs = {"file_name": file_name} if file_name else {}
-        options: dict[str, Any] = {} if backend == "torch" else {"backend": backend, "model_kwargs": kwargs}
+        kwargs: dict[str, Any] = {"file_name": file_name} if file_name else {}
+        if dtype is not None:
+            kwargs |= {"dtype": dtype} if backend == "torch" else {"ov_config": {HINT: HINTS[dtype]}}
+        options: dict[str, Any] = {"backend": backend, "model_kwargs": kwargs}
         worker.model = SentenceTransformer(folder, device="cpu", **options)
         if precision is not None:
             worker.model.quantize(precision)
     else:
-        worker.model = PlainModel(Path(folder), how, str(file_name))
+        worker.model = PlainModel(Path(folder), how, str(file_name), dtype or "float32")
     return {}
 
 
@@ -39,9 +49,10 @@ class PlainModel:
         folder: The model's folder, with its tokenizer.
         how: "onnxruntime" or "openvino".
         file_name: The graph in it.
+        dtype: "float32", or "bfloat16", which OpenVINO takes by itself where the processor has it.
     """
 
-    def __init__(self, folder: Path, how: str, file_name: str) -> None:
+    def __init__(self, folder: Path, how: str, file_name: str, dtype: str) -> None:
         import torch
         from tokenizers import Tokenizer
 
@@ -63,7 +74,7 @@ class PlainModel:
             import openvino
 
             compiled = openvino.Core().compile_model(
-                str(folder / file_name), "CPU", {"INFERENCE_NUM_THREADS": threads}
+                str(folder / file_name), "CPU", {"INFERENCE_NUM_THREADS": threads, HINT: HINTS[dtype]}
             )
             request = compiled.create_infer_request()
             self.names = [port.get_any_name() for port in compiled.inputs]

@@ -145,8 +145,13 @@ def measure_with_threads(
 ) -> dict[str, Any]:
     """All workloads with one number of threads."""
     used = {name: worker.ask("use_threads", count=threads) for name, worker in pair.items()}
-    rate = pair[OURS].ask("multiply_matrices", seconds=0.5 if options.quick else 3.0)["gflops"]
-    result: dict[str, Any] = {"threads": threads, "cores": used[OURS]["cores"], "matmul_gflops": rate}
+    rate = pair[OURS].ask("multiply_matrices", seconds=0.5 if options.quick else 3.0)
+    result: dict[str, Any] = {
+        "threads": threads,
+        "cores": used[OURS]["cores"],
+        "matmul_gflops": rate["gflops"],
+        "matmul_gflops_by_library": rate["by_library"],
+    }
     for name, workload in workloads.items():
         if name == SINGLE:
             result[name] = measure_single(pair, workload["texts"], options.rounds)

@@ -138,6 +138,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8")
+"""What makes processors of one name differ by more than their clocks do."""
+
+
 def distinct(texts: Iterable[str]) -> list[str]:
     """Each text once, in the order of its first place: equal texts would be computed only once."""
     return list(dict.fromkeys(texts))
@@ -145,10 +149,12 @@ def distinct(texts: Iterable[str]) -> list[str]:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    info = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*:\s*(.+)", info.read_text(encoding="utf-8")) if info.exists() else None
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    named = re.search(r"model name\s*:\s*(.+)", info)
+    flags = set(info.split())
     return {
         "cpu": named.group(1).strip() if named else platform.processor() or platform.machine(),
+        "instructions": [name for name in INSTRUCTIONS if name in flags],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),
@@ -159,7 +165,8 @@ def machine() -> dict[str, Any]:
 
 def results_path(claim: str, machine: dict[str, Any]) -> Path:
     """Where the results of a claim on a kind of machine lie."""
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']} cores".lower()).strip("-")
+    wide = " avx512" if "avx512f" in machine["instructions"] else ""
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']}{wide} {machine['cores']} cores".lower()).strip("-")
     return RESULTS / f"{claim}-{slug}.json"
 
 
