@@ -140,10 +140,18 @@ def rows_filled(rows: int) -> int:
 
 def pays(states: Tensor) -> bool:
     """Whether a batch of states (T, D) is one for arranged weights."""
+    return len(states) <= largest_batch() and _pays.get() and can_compute(states)
+
+
+def always_pays(states: Tensor) -> bool:
+    """Whether oneDNN is faster for states (T, D), however many, and whether or not a weight is arranged."""
+    return largest_batch() == sys.maxsize and can_compute(states)
+
+
+def can_compute(states: Tensor) -> bool:
+    """Whether oneDNN takes states (T, D) as they are."""
     return (
-        len(states) <= largest_batch()
-        and _pays.get()
-        and states.device.type == "cpu"
+        states.device.type == "cpu"
         and states.dtype == torch.float32
         and torch.backends.mkldnn.enabled
         and available()
