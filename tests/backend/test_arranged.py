@@ -229,5 +229,6 @@ def test_few_numbers_of_rows_are_met_and_few_rows_are_added(rows):
         assert filled % 4 == 0
 
 
-def test_there_are_eight_numbers_of_rows_between_one_power_of_two_and_the_next():
-    assert len({rows_filled(rows) for rows in range(1025, 2049)}) == 8
+@pytest.mark.parametrize(("above", "count"), [(64, 8), (256, 8), (1024, 16), (4096, 16)])
+def test_there_are_few_numbers_of_rows_between_one_power_of_two_and_the_next(above, count):
+    assert len({rows_filled(rows) for rows in range(above + 1, 2 * above + 1)}) == count

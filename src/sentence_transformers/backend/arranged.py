@@ -34,6 +34,9 @@ BATCHES_BEFORE = 3
 ALONE = 32
 """Tokens up to which a batch is computed as it is: a text by itself should not wait for rows that are not there."""
 
+MANY = 512
+"""Rows of which a sixteenth takes longer than to make code, if such a batch comes a few times."""
+
 LEAST_STEP = 4
 """Further rows are filled up to a multiple of this, or of a part of their number: oneDNN makes code for each number
 of rows it meets, which takes milliseconds, and for each product keeps half a MiB of it."""
@@ -131,10 +134,10 @@ def processor_maker() -> str:
 
 
 def rows_filled(rows: int) -> int:
-    """How many rows are computed where there are `rows`: an eighth more at most."""
+    """How many rows are computed where there are `rows`: an eighth more at most, of many a sixteenth."""
     if rows <= ALONE:
         return rows
-    step = max(LEAST_STEP, 1 << (rows.bit_length() - 4))
+    step = max(LEAST_STEP, 1 << (rows.bit_length() - (5 if rows > MANY else 4)))
     return -(-rows // step) * step
 
 
