@@ -34,6 +34,9 @@ BATCHES_BEFORE = 3
 ALONE = 32
 """Tokens up to which a batch is computed as it is: a text by itself should not wait for rows that are not there."""
 
+BATCH_TOKENS = 1024
+"""Tokens of a batch where it always pays: larger ones are no faster, and have further numbers of rows."""
+
 MANY = 512
 """Rows of which a sixteenth takes longer than to make code, if such a batch comes a few times."""
 
@@ -146,9 +149,14 @@ def pays(states: Tensor) -> bool:
     return len(states) <= largest_batch() and _pays.get() and can_compute(states)
 
 
+def pays_for_any_batch() -> bool:
+    """Whether oneDNN is faster here however many the tokens are, and whether or not a weight is arranged."""
+    return largest_batch() == sys.maxsize
+
+
 def always_pays(states: Tensor) -> bool:
-    """Whether oneDNN is faster for states (T, D), however many, and whether or not a weight is arranged."""
-    return largest_batch() == sys.maxsize and can_compute(states)
+    """The same, for states (T, D) like these."""
+    return pays_for_any_batch() and can_compute(states)
 
 
 def can_compute(states: Tensor) -> bool:

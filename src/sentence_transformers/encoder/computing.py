@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sentence_transformers.backend.arranged import never_arranged
+from sentence_transformers.backend.arranged import BATCH_TOKENS, never_arranged, pays_for_any_batch
 from sentence_transformers.backend.exported import ExportedModel
 from sentence_transformers.backend.fixed_shapes import fixed_shapes
 from sentence_transformers.backend.untouched import has_hooks
@@ -70,6 +70,8 @@ class ComputingMixin:
             graph = getattr(next(iter(self.children()), None), "held_model", None)
             if device.type == "cpu" and isinstance(graph, ExportedModel):
                 budget.tokens = graph.batch_tokens or budget.tokens
+            elif device.type == "cpu" and pays_for_any_batch():
+                budget.tokens = min(budget.tokens, BATCH_TOKENS)
             budget = self._budgets.setdefault(str(device), budget)
         return budget
 
