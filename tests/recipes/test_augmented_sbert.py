@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import average_precision_score
 
 from recipes.small_files import write_classed, write_pairs, write_table
 from recipes.smallest import augmented_across, augmented_in_domain
 from sentence_transformers import CrossEncoder
-from sentence_transformers.recipes.augmented_sbert import Config, candidates, gold_of, run
+from sentence_transformers.recipes.augmented_sbert import Config, candidates, cross_figures, gold_of, run
+from sentence_transformers.recipes.judging import Judge
 from sentence_transformers.recipes.shards import read_lines
 
 
@@ -33,6 +36,22 @@ def test_across_domains_the_given_pairs_are_labelled_and_the_gold_is_left_out(tm
     assert {(row["sentence1"], row["sentence2"]) for row in silver} < given
     assert len(silver) == 12
     assert (report.row("silver")["gold pairs"], report.row("silver")["silver pairs"]) == (0, 12)
+
+
+def test_the_cross_encoder_is_judged_by_scores_and_by_labels(tmp_path):
+    pairs = [("a cat", "one cat", 0.9, 1), ("a cat", "no dog", 0.2, 0), ("it rains", "rain falls", 0.8, 1)]
+    for name, column, place in (("scored", "score", 2), ("labelled", "label", 3)):
+        rows = [{"sentence1": pair[0], "sentence2": pair[1], column: str(pair[place])} for pair in pairs]
+        write_table(tmp_path / name, "test", rows)
+    run(Config(**augmented_in_domain(tmp_path), out=tmp_path / "out"))
+    teacher = CrossEncoder(str(tmp_path / "out/steps/cross-encoder/model"), device="cpu")
+    judges = [Judge(path, "test") for path in sorted(tmp_path.glob("*ed/test.*"))]
+    scores = teacher.predict([pair[:2] for pair in pairs])
+    expected = {
+        "labelled test AP": 100 * average_precision_score([1, 0, 1], scores),
+        "scored test Spearman": 100 * spearmanr([0.9, 0.2, 0.8], scores).statistic,
+    }
+    assert cross_figures(teacher, judges) == pytest.approx(expected, abs=0.01)
 
 
 def test_further_texts_are_put_together_too(tmp_path):

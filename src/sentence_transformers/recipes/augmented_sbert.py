@@ -206,17 +206,26 @@ def candidates(config: Config, gold: Sequence[Mapping[str, Any]], start: Any) ->
 
 
 def cross_figures(teacher: Any, all_judges: Sequence[Judge]) -> dict[str, float]:
-    """The cross-encoder's own figures on tables of scored pairs; it is not judged on retrieval sets."""
+    """The cross-encoder's own figures on tables of scored or labelled pairs; it is not judged on retrieval sets."""
+    from sentence_transformers.cross_encoder.evaluation.classification import (
+        CrossEncoderClassificationEvaluator,
+    )
     from sentence_transformers.cross_encoder.evaluation.correlation import CrossEncoderCorrelationEvaluator
+    from sentence_transformers.evaluation.binary_classification import BinaryClassificationEvaluator
     from sentence_transformers.evaluation.embedding_similarity import EmbeddingSimilarityEvaluator
 
     found = {}
     for judge in all_judges:
         known = judge.evaluator
+        kind: Any
+        right: Any
         if isinstance(known, EmbeddingSimilarityEvaluator):
-            both = list(zip(known.sentences1, known.sentences2, strict=True))
-            evaluator = CrossEncoderCorrelationEvaluator(
-                both, known.scores, name=judge.name, show_progress_bar=False, write_csv=False
-            )
-            found[judge.label] = round(100 * float(evaluator(teacher)[f"{judge.name}_spearman"]), 2)
+            kind, right, metric = CrossEncoderCorrelationEvaluator, known.scores, "spearman"
+        elif isinstance(known, BinaryClassificationEvaluator):
+            kind, right, metric = CrossEncoderClassificationEvaluator, known.labels, "average_precision"
+        else:
+            continue
+        both = list(zip(known.sentences1, known.sentences2, strict=True))
+        evaluator = kind(both, right, name=judge.name, show_progress_bar=False, write_csv=False)
+        found[judge.label] = round(100 * float(evaluator(teacher)[f"{judge.name}_{metric}"]), 2)
     return found
