@@ -124,4 +124,4 @@ def test_whoever_looks_on_or_changes_something_sees_the_usual_modules(checkpoint
 def test_a_batch_holds_what_stays_in_the_cache(checkpoint):
     model = model_of(checkpoint, models.Pooling(WIDTH, "mean"))
     assert model._budget().tokens == 512
-    assert SentenceTransformer(modules=[models.BoW(["a"])], device="cpu")._budget().tokens >= 1024
+    assert SentenceTransformer(modules=[models.BoW(["a"])], device="cpu")._budget().tokens > 512

@@ -34,8 +34,9 @@ BATCHES_BEFORE = 3
 ALONE = 32
 """Tokens up to which a batch is computed as it is: a text by itself should not wait for rows that are not there."""
 
-BATCH_TOKENS = 1024
-"""Tokens of a batch where it always pays: larger ones are no faster, and have further numbers of rows."""
+BATCH_TOKENS = 640
+"""Tokens of a batch where it always pays: larger ones are no faster, and have further numbers of rows and larger
+results, which the system would have to give and take."""
 
 MANY = 512
 """Rows of which a sixteenth takes longer than to make code, if such a batch comes a few times."""
