@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 
 import pytest
@@ -22,8 +23,9 @@ from sentence_transformers.backend.arranged import (
     pays,
     processor_maker,
     rows_filled,
+    without_memory,
 )
-from sentence_transformers.backend.linear import arranged_linear
+from sentence_transformers.backend.linear import arranged_linear, linear_for
 
 pytestmark = pytest.mark.skipif(not arranged.available(), reason="this PyTorch cannot arrange weights")
 
@@ -217,6 +219,23 @@ def test_the_maker_is_one_line_of_what_the_system_says():
 
 def test_a_large_batch_is_arranged_for_at_once():
     assert made_of([[nn.Linear(8, 8)]], LARGEST_BATCH + 1) is not None
+
+
+@pytest.mark.parametrize("is_any", [True, False])
+def test_without_memory_it_does_not_matter_what_was_computed_before(is_any, monkeypatch):
+    monkeypatch.setattr(arranged, "largest_batch", lambda: sys.maxsize if is_any else LARGEST_BATCH)
+    in_use = layer_in_use()
+    fresh = nn.Linear(48, 32)
+    fresh.load_state_dict(in_use.state_dict())
+    with without_memory(), torch.inference_mode():
+        assert pays(torch.zeros(8, 48)) == is_any
+        assert not is_any or made_of([[fresh]], 8) is not None
+        for rows in (1, 8, 17):
+            found, again = (
+                linear_for(torch.zeros(rows, 48))(torch.ones(rows, 48) / 3, layer, torch.empty(rows, 32))
+                for layer in (in_use, fresh)
+            )
+            assert torch.equal(found, again)
 
 
 @settings(deadline=None)

@@ -34,6 +34,10 @@ BATCHES_BEFORE = 3
 ALONE = 32
 """Tokens up to which a batch is computed as it is: a text by itself should not wait for rows that are not there."""
 
+ARRANGED_FOR = 16
+"""Tokens for which oneDNN is told to arrange a weight: the order for one is slower for all others, and from eight on
+there is but one. Always the same, so that results do not depend on which batch came first."""
+
 BATCH_TOKENS = 640
 """Tokens of a batch where it always pays: larger ones are no faster, and have further numbers of rows and larger
 results, which the system would have to give and take."""
@@ -82,7 +86,10 @@ class Arranged:
 _arranged: WeakKeyDictionary[nn.Module, dict[int, Arranged]] = WeakKeyDictionary()
 """By the first of the layers and by how many there are."""
 _making = threading.Lock()
-_pays: ContextVar[bool] = ContextVar("pays", default=True)
+NEVER, AT_ONCE, IN_USE = "never", "at once", "in use"
+"""When a layer gets an arranged weight; usually once it has met enough batches."""
+
+_when: ContextVar[str] = ContextVar("when", default=IN_USE)
 
 
 @contextmanager
@@ -91,11 +98,27 @@ def never_arranged() -> Iterator[None]:
 
     An arranged weight gives other last digits, and whether there is one depends on what was computed before.
     """
-    token = _pays.set(False)
+    with _arranged_when(NEVER):
+        yield
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Within the block, and in this thread, results do not depend on what was computed before.
+
+    Layers get arranged weights at once where any batch gains by them, and elsewhere never.
+    """
+    with _arranged_when(AT_ONCE if pays_for_any_batch() else NEVER):
+        yield
+
+
+@contextmanager
+def _arranged_when(when: str) -> Iterator[None]:
+    token = _when.set(when)
     try:
         yield
     finally:
-        _pays.reset(token)
+        _when.reset(token)
 
 
 @lru_cache(maxsize=1)
@@ -147,7 +170,7 @@ def rows_filled(rows: int) -> int:
 
 def pays(states: Tensor) -> bool:
     """Whether a batch of states (T, D) is one for arranged weights."""
-    return len(states) <= largest_batch() and _pays.get() and can_compute(states)
+    return len(states) <= largest_batch() and _when.get() != NEVER and can_compute(states)
 
 
 def pays_for_any_batch() -> bool:
@@ -204,22 +227,22 @@ def made_of(groups: Sequence[Sequence[Any]], rows: int) -> list[Made] | None:
         return None
     entry.made = None
     # A large batch is worth the copy by itself.
-    entry.asked += 1 if rows <= LARGEST_BATCH else 1 + BATCHES_BEFORE
+    entry.asked += 1 if rows <= LARGEST_BATCH and _when.get() != AT_ONCE else 1 + BATCHES_BEFORE
     if entry.asked <= BATCHES_BEFORE:
         return None
     with _making:
         entry.sources = [as_it_looks(source) for source in sources]
-        made = entry.made = [arrange(group, rows) for group in groups]
+        made = entry.made = [arrange(group) for group in groups]
         entry.asked = 0
     return made
 
 
-def arrange(layers: Sequence[Any], rows: int) -> Made:
+def arrange(layers: Sequence[Any]) -> Made:
     """Arrange the weights of layers that read the same states."""
     weight = torch.cat([layer.weight.detach() for layer in layers])
     biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
     together = torch.cat(biases) if biases and len(layers) > 1 else None
-    return Made(torch.ops.mkldnn._reorder_linear_weight(weight, rows), together)
+    return Made(torch.ops.mkldnn._reorder_linear_weight(weight, ARRANGED_FOR), together)
 
 
 def sources_of(layers: Sequence[Any]) -> list[Tensor]:

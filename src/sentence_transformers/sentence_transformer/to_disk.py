@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sentence_transformers.backend.arranged import never_arranged
+from sentence_transformers.backend.arranged import without_memory
 from sentence_transformers.encoder.fingerprint import model_fingerprint
 from sentence_transformers.encoder.saving import installed_versions
 from sentence_transformers.inference.disk_formats import FORMATS, format_named
@@ -271,7 +271,7 @@ class ToDiskMixin:
 
     def _encode_window(self, inputs: Sequence[Any], work: dict[str, Any]) -> Any:
         """Encode so that the result depends on these inputs alone, and not on what was computed before."""
-        with never_arranged():
+        with without_memory():
             return self._encode_share(inputs, work)
 
 
