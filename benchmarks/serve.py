@@ -4,8 +4,8 @@
 
 Starts `sentence-transformers serve` with all-MiniLM-L6-v2 in a process of its own. For each number of texts in a
 request: one client alone, then all clients at once, each with a connection of its own and sending as soon as it
-was answered. Offline is `encode` of the same texts a thousand at a time, in a process that ends before the server starts.
-Clients, server and model share the cores of the machine; how much of their time each took is told beside it, and so
+was answered. Offline is `encode` of the same texts a thousand at a time, in a process of its own that only waits while
+the server is measured: before and after each load, since the speed of machines changes. Clients, server and model share the cores of the machine; how much of their time each took is told beside it, and so
 is the server's memory every two seconds of each load. Writes results/serve-MACHINE.json.
 """
 
@@ -20,10 +20,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import linear_regression
+from statistics import linear_regression, mean
 from typing import Any
 
 from side_by_side import (
@@ -42,21 +42,23 @@ import json, sys, time
 from sentence_transformers import SentenceTransformer
 work = json.loads(sys.stdin.readline())
 model = SentenceTransformer(work["folder"], device="cpu")
-model.encode(work["texts"][:128])
-texts, began, done = work["texts"], time.perf_counter(), 0
-cpu_began = time.process_time()
-while time.perf_counter() < began + work["seconds"]:
-    part = [texts[number % len(texts)] for number in range(done, done + work["part"])]
-    model.encode(part)
-    done += len(part)
-rate = done / (time.perf_counter() - began)
-cpu = (time.process_time() - cpu_began) / done
-alone = []
-for text in texts[: work["part"] // 10]:
-    began = time.perf_counter()
-    model.encode(text)
-    alone.append(time.perf_counter() - began)
-print(json.dumps({"rate": rate, "cpu": cpu, "alone": alone}))
+texts = work["texts"]
+model.encode(texts[:128])
+for line in sys.stdin:
+    began, done = time.perf_counter(), 0
+    cpu_began = time.process_time()
+    while time.perf_counter() < began + float(line):
+        part = [texts[number % len(texts)] for number in range(done, done + work["part"])]
+        model.encode(part)
+        done += len(part)
+    rate = done / (time.perf_counter() - began)
+    cpu = (time.process_time() - cpu_began) / done
+    alone = []
+    for text in texts[: work["part"] // 10]:
+        began = time.perf_counter()
+        model.encode(text)
+        alone.append(time.perf_counter() - began)
+    print(json.dumps({"rate": rate, "cpu": cpu, "alone": alone}), flush=True)
 """
 
 WARM_AFTER = 10.0
@@ -74,14 +76,15 @@ def main() -> None:
         "clients": options.clients,
         "seconds": options.seconds,
         "encoding_format": options.encoding_format,
-        "offline": offline(
-            folder, texts, seconds=min(20.0, options.seconds), part=128 if options.quick else 1024
-        ),
+        "offline": [],
         "served": {},
     }
-    with server(folder) as process:
+    with offline(folder, texts, part=128 if options.quick else 1024) as measure, server(folder) as process:
+        seconds = min(10.0, options.seconds)
+        results["offline"].append(measure(seconds))
         for number in options.texts:
             results["served"][str(number)] = served(process, texts, number, options)
+            results["offline"].append(measure(seconds))
         results["memory_at_end_mib"] = process.memory()
     report(results)
     if not options.quick:
@@ -103,22 +106,36 @@ def parse_arguments() -> argparse.Namespace:
     return options
 
 
-def offline(folder: str, texts: list[str], *, seconds: float, part: int) -> dict[str, Any]:
-    """Texts a second of `encode` with so many at a time, and the milliseconds of a single one."""
-    done = subprocess.run(
+@contextmanager
+def offline(folder: str, texts: list[str], *, part: int) -> Iterator[Callable[[float], dict[str, float]]]:
+    """What measures, for so many seconds, the texts a second of `encode` with so many at a time, and a single text."""
+    process = subprocess.Popen(
         [sys.executable, "-c", OFFLINE],
-        input=json.dumps({"folder": folder, "texts": texts, "seconds": seconds, "part": part}) + "\n",
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
-        check=True,
     )
-    answer = json.loads(done.stdout)
-    return {
-        "texts_per_second": answer["rate"],
-        "cpu_ms_per_text": 1000 * answer["cpu"],
-        "single_text_ms": 1000 * percentile(answer["alone"], 50),
-    }
+    assert process.stdin is not None
+    assert process.stdout is not None
+    told, heard = process.stdin, process.stdout
+    told.write(json.dumps({"folder": folder, "texts": texts, "part": part}) + "\n")
+
+    def measure(seconds: float) -> dict[str, float]:
+        told.write(f"{seconds}\n")
+        told.flush()
+        answer = json.loads(heard.readline())
+        return {
+            "texts_per_second": answer["rate"],
+            "cpu_ms_per_text": 1000 * answer["cpu"],
+            "single_text_ms": 1000 * percentile(answer["alone"], 50),
+        }
+
+    try:
+        yield measure
+    finally:
+        told.close()
+        process.wait(60)
 
 
 class Server:
@@ -275,14 +292,18 @@ def percentile(values: list[float], share: int) -> float:
 
 
 def report(results: dict[str, Any]) -> None:
-    offline = results["offline"]
-    rate, cpu = offline["texts_per_second"], offline["cpu_ms_per_text"]
-    print(
-        f"\nOffline: {rate:,.0f} texts/s and {cpu:.2f} ms of the processors' time a text; "
-        f"a single text {offline['single_text_ms']:.1f} ms."
-    )
     rows, costs = [], []
-    for number, one in results["served"].items():
+    around = zip(results["offline"], results["offline"][1:])
+    for (number, one), (before, after) in zip(results["served"].items(), around):
+        rate, cpu, single = (
+            mean([before[key], after[key]])
+            for key in ("texts_per_second", "cpu_ms_per_text", "single_text_ms")
+        )
+        print(
+            f"\nOffline, before and after {number} in a request: {before['texts_per_second']:,.0f} and "
+            f"{after['texts_per_second']:,.0f} texts/s, {cpu:.2f} ms of the processors' time a text; "
+            f"a single text {single:.1f} ms."
+        )
         alone, together, memory = one["alone"], one["together"], one["memory"]
         name = f"{number} in a request"
         rows.append(

@@ -111,6 +111,26 @@ def test_several_workers_give_everyone_their_own(encoder, workers):
             np.testing.assert_allclose(batcher.encode(TEXTS), expected, atol=1e-6)
 
 
+def test_a_single_caller_always_gets_the_same_worker(model):
+    seen = set()
+    encode = model.encode
+
+    def noted(inputs, **options):
+        seen.add((threading.current_thread().name, torch.get_num_threads()))
+        return encode(inputs, **options)
+
+    model.encode = noted
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with Batcher(model, workers=2) as batcher:
+            for text in TEXTS[:20]:
+                batcher.encode(text)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {("batcher-0", 2)}
+
+
 def test_a_worker_leaves_the_others_their_share_of_what_waits(held):
     before = torch.get_num_threads()
     try:

@@ -33,12 +33,12 @@ KEY = {"Authorization": "Bearer secret"}
 class Running:
     """The command in a process, once it listens."""
 
-    def __init__(self, folder, *arguments):
+    def __init__(self, folder, *arguments, env=()):
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sentence_transformers", "serve", folder, "--port", "0", "--device", "cpu", *arguments],
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "SENTENCE_TRANSFORMERS_API_KEY": "secret", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "SENTENCE_TRANSFORMERS_API_KEY": "secret", "OMP_NUM_THREADS": "1", **dict(env)},
         )  # fmt: skip
         self.said: list[str] = []
         self.listens = threading.Event()
@@ -74,9 +74,20 @@ def folder(tmp_path_factory):
     return str(tiny_checkpoint("bert", tmp_path_factory.mktemp("models") / "tiny-bert"))
 
 
-@pytest.fixture(scope="module")
-def running(folder):
-    server = Running(folder)
+WITHOUT_HTTPTOOLS = "import sys; sys.modules.update(httptools=None, uvloop=None)"
+
+
+@pytest.fixture(scope="module", params=["httptools", "h11"])
+def running(request, folder, tmp_path_factory):
+    """A server that speaks HTTP by one of two libraries: the faster, or the one that is always there."""
+    env = {}
+    if request.param == "httptools":
+        pytest.importorskip("httptools")
+    else:
+        place = tmp_path_factory.mktemp("without")
+        (place / "sitecustomize.py").write_text(WITHOUT_HTTPTOOLS)
+        env["PYTHONPATH"] = os.pathsep.join([str(place), *filter(None, [os.environ.get("PYTHONPATH")])])
+    server = Running(folder, env=env)
     yield server
     server.stop()
 

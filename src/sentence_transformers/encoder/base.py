@@ -21,6 +21,7 @@ from torch import nn
 from typing_extensions import Self
 
 from sentence_transformers.arguments import accepts_older_names
+from sentence_transformers.backend.openmp import release_helpers
 from sentence_transformers.backend.untouched import every_module, first_tensor, has_hooks
 from sentence_transformers.encoder.adapters import PeftAdapterMixin
 from sentence_transformers.encoder.computing import ComputingMixin
@@ -169,6 +170,8 @@ class BaseModel(
         for part in self:
             if hasattr(part, "on_model_ready"):
                 part.on_model_ready(self)
+        # Who loads a model often leaves it to other threads, as servers do.
+        release_helpers()
 
     def _load(self, folder: Path, options: dict[str, Any]) -> LoadedModel:
         """Load a saved model, or make one from a plain checkpoint."""

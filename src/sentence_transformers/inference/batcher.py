@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from typing_extensions import Self
 
+from sentence_transformers.backend.openmp import keep_helpers, release_helpers
 from sentence_transformers.inference.engine import listening
 from sentence_transformers.inference.fair_queue import FairQueue, Request, Share
 from sentence_transformers.inference.mailbox import Awaited, Mailbox
@@ -157,16 +158,19 @@ class Batcher:
         self._mailboxes: dict[asyncio.AbstractEventLoop, Mailbox] = {}
         self._characters_per_token = USUAL_CHARACTERS_PER_TOKEN
         self._closed = False
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._calls = [threading.Condition(self._lock) for _ in range(workers)]
+        self._idle = [False] * workers
         self._busy = 0
         self._requests_at_work = 0
         self._inputs_at_work = 0
         self._threads = torch.get_num_threads()
         # Daemons, because Python joins other threads before it runs what is registered for the exit.
         self._workers = [
-            threading.Thread(target=self._work, daemon=True, name=f"batcher-{number}")
+            threading.Thread(target=self._work, args=[number], daemon=True, name=f"batcher-{number}")
             for number in range(workers)
         ]
+        release_helpers()  # of who made the model, so that those of the first worker stay awake
         for worker in self._workers:
             worker.start()
         atexit.register(self.close)
@@ -200,7 +204,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         mailbox = self._mailboxes.get(loop)
         if mailbox is None:
-            with self._changed:
+            with self._lock:
                 self._mailboxes = {
                     other: mailbox for other, mailbox in self._mailboxes.items() if not other.is_closed()
                 }
@@ -234,12 +238,13 @@ class Batcher:
         Args:
             cancel: Whether to cancel what waits instead of computing it.
         """
-        with self._changed:
+        with self._lock:
             self._closed = True
             dropped = list(self._queue) if cancel else []
             for request in dropped:
                 self._queue.remove(request)
-            self._changed.notify_all()
+            for call in self._calls:
+                call.notify()
         for request in dropped:
             request.future.cancel()
         for worker in self._workers:
@@ -260,7 +265,7 @@ class Batcher:
         if not len(request.inputs):
             future.set_result(getattr(self.model, self.method)(request.inputs, **request.options))
             return
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise BatcherClosed("This batcher was closed. Make a new one.")
             if self._queue.inputs and self._queue.inputs + request.waiting > self.queue_limit:
@@ -271,7 +276,7 @@ class Batcher:
             self._queue.add(request)
             # A worker that waits for companions need not look at each of them.
             if self._queue.requests == 1 or self._is_enough():
-                self._changed.notify_all()
+                self._call()
         future.add_done_callback(lambda future: self._give_up(request) if future.cancelled() else None)
 
     def _request(self, inputs: Any, options: dict[str, Any], future: Any) -> Request:
@@ -301,14 +306,14 @@ class Batcher:
 
     def _give_up(self, request: Request) -> None:
         """A caller has cancelled."""
-        with self._changed:
+        with self._lock:
             self._queue.remove(request)
-            self._changed.notify_all()
+            self._call()
         self._settle(request)
 
     def _settle(self, request: Request) -> bool:
         """Whether the request's future is to be filled now: once, and not after it was cancelled."""
-        with self._changed:
+        with self._lock:
             if request.is_settled:
                 return False
             request.is_settled = True
@@ -320,19 +325,34 @@ class Batcher:
             self._queue.may_fill_a_batch() and self._queue.fills_a_batch()
         )
 
-    def _next_batch(self, patient_until: float) -> tuple[list[Share], int] | None:
+    def _call(self) -> None:
+        """Have a worker look at the queue: always the first that is idle, so that a single caller always gets the
+        same one, which has all the cores awake."""
+        for call, is_idle in zip(self._calls, self._idle):
+            if is_idle:
+                call.notify()
+                return
+
+    def _wait(self, number: int, seconds: float | None = None) -> None:
+        """Let a worker wait until it is called, or so long."""
+        self._idle[number] = True
+        self._calls[number].wait(seconds)
+        self._idle[number] = False
+
+    def _next_batch(self, number: int, patient_until: float) -> tuple[list[Share], int] | None:
         """Wait for requests, then for companions of the first; None once closed and empty.
 
         Args:
+            number: Of the worker that asks.
             patient_until: Up to when to wait though there is something to do, on the monotonic clock.
 
         Returns:
             The batch, and how many of PyTorch's threads are to compute it. Whoever takes it counts as busy.
         """
-        with self._changed:
+        with self._lock:
             while True:
-                while not self._queue.requests and not self._closed:
-                    self._changed.wait()
+                while not self._closed and (not self._queue.requests or any(self._idle[:number])):
+                    self._wait(number)
                 if not self._queue.requests:
                     return None
                 until = self._queue.first().arrived + self.max_delay
@@ -341,7 +361,7 @@ class Batcher:
                 patience = until - time.monotonic()
                 if patience <= 0 or self._is_enough() or self._closed:
                     return self._take()
-                self._changed.wait(patience)
+                self._wait(number, patience)
 
     def _take(self) -> tuple[list[Share], int]:
         """The next batch, which is a worker's share of all that waits or is being computed."""
@@ -350,7 +370,7 @@ class Batcher:
         shares = self._queue.take(at_most=-(-(self._queue.inputs + self._inputs_at_work) // count))
         self._note_work(shares, 1)
         if self._queue.requests:
-            self._changed.notify_all()
+            self._call()
         return shares, max(1, self._threads // min(count, self._busy + bool(self._queue.requests)))
 
     def _note_work(self, shares: list[Share], sign: int) -> None:
@@ -361,9 +381,11 @@ class Batcher:
 
     # -- the workers -------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
+        if number == 0:
+            keep_helpers()
         patient_until = 0.0
-        while (taken := self._next_batch(patient_until)) is not None:
+        while (taken := self._next_batch(number, patient_until)) is not None:
             shares, threads = taken
             began = time.monotonic()
             try:
@@ -376,7 +398,7 @@ class Batcher:
                     self._fail(share.request, error)
             finally:
                 now = time.monotonic()
-                with self._changed:
+                with self._lock:
                     self._note_work(shares, -1)
                     self._seconds = recent(self._seconds, now - began)
             patient_until = now + SHARE_OF_USUAL * self._seconds if self.max_delay else 0.0
@@ -443,7 +465,7 @@ class Batcher:
     def _deliver(self, shares: list[Share], results: list[list[Any]]) -> None:
         """Add results to requests, and hand them over where they are complete."""
         complete = []
-        with self._changed:
+        with self._lock:
             for share, values in zip(shares, results):
                 request = share.request
                 request.results.update(zip(range(share.start, share.stop), values))
@@ -456,7 +478,7 @@ class Batcher:
 
     def _fail(self, request: Request, error: BaseException) -> None:
         """Hand an error over, unless the caller has given up, and compute no more of the request."""
-        with self._changed:
+        with self._lock:
             self._queue.remove(request)
         if self._settle(request):
             request.future.set_exception(error)

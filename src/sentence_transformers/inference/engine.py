@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sentence_transformers.backend.openmp import helpers_let_go
 from sentence_transformers.inference.lanes import MOST_LANES, lanes_for, opened, tokens_of_batch
 from sentence_transformers.inference.memory import TokenBudget, is_out_of_memory, release_memory
 from sentence_transformers.inference.plan import (
@@ -73,7 +74,9 @@ def run(job: Job, inputs: Sequence[Any], sink: Sink) -> None:
         chosen = numbers[stretch[0] : stretch[1]]
         return chosen, job.source.read([inputs[number] for number in chosen])
 
-    with progress_bar(len(inputs), shown=job.show_progress_bar, unit=job.unit) as bar, torch.inference_mode():
+    progress = progress_bar(len(inputs), shown=job.show_progress_bar, unit=job.unit)
+    shared = helpers_let_go() if job.device.type == "cpu" else nullcontext()
+    with progress as bar, shared, torch.inference_mode():
         bar.update(len(inputs) - len(numbers))
         told(len(inputs) - len(numbers), 0)
         several = len(numbers) > 1 and job.device.type == "cpu"

@@ -17,6 +17,8 @@ from typing import TypeVar
 
 import torch
 
+from sentence_transformers.backend.openmp import release_helpers
+
 MOST_LANES = 8
 """Batches at once: more of them would wait for each other's Python."""
 
@@ -63,6 +65,7 @@ class Lanes:
 
     def __init__(self, count: int) -> None:
         self.count = count
+        release_helpers()  # or there would be more of them than cores while the lanes have theirs
         threads, share = torch.get_num_threads(), max(1, torch.get_num_threads() // count)
         started = threading.Barrier(count + 1)
 

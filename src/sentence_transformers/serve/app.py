@@ -18,6 +18,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
+from sentence_transformers.backend.openmp import release_helpers
 from sentence_transformers.serve import messages
 from sentence_transformers.serve.errors import ApiError, too_large
 from sentence_transformers.serve.guard import GONE, Endpoint, Guard, Load
@@ -72,6 +73,7 @@ def create_app(models: Any, settings: Settings | None = None) -> FastAPI:
         ValueError: If there is no model, two have one name, or a cross-encoder gives several scores.
     """
     settings = settings or Settings()
+    release_helpers()  # of who loaded the models
     served = named(models, settings)
     server = Server(served, settings)
 

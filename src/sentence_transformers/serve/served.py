@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sentence_transformers.backend.openmp import helpers_let_go
 from sentence_transformers.inference.batcher import Batcher, BatcherClosed, BatchReport, QueueFull
 from sentence_transformers.inference.prompts import prompt_name_of_task
 from sentence_transformers.modules.normalize import Normalize
@@ -166,7 +167,8 @@ class Served:
 
     def compare(self, first: np.ndarray, second: np.ndarray) -> list[list[float]]:
         """Similarity of all vectors (n, D) with all others (m, D): n rows of m numbers."""
-        return self.model.similarity(first, second).tolist()
+        with helpers_let_go():
+            return self.model.similarity(first, second).tolist()
 
     def options(self, wanted: WantedVectors) -> dict[str, Any]:
         """Arguments of `encode`; those that a request leaves at their defaults share batches."""
