@@ -4,9 +4,9 @@ An attention implementation for transformers under which rows that lie one after
 other, so that nothing is computed for padding. It is registered under its own name. While no packed batch
 is being computed it does exactly what "sdpa" does, so a model that carries it behaves as usual.
 
-On CUDA in half precision the rows go through one variable-length kernel. Everywhere else neighbouring rows
-of equal length form an ordinary batch that needs no mask; the engine sorts rows by length, so there are
-few such groups.
+On CUDA in half precision the rows go through one variable-length kernel; on the CPU short rows have a way of their
+own (`short_rows.py`). Everywhere else neighbouring rows of equal length form an ordinary batch that needs no mask; the
+engine sorts rows by length, so there are few such groups.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sentence_transformers.backend import fixed_shapes
+from sentence_transformers.backend import fixed_shapes, short_rows
 from sentence_transformers.backend.near_attention import attention_within_window
+from sentence_transformers.backend.short_rows import SHORT_ROW
 from sentence_transformers.inputs.packing import PackedLayout
 
 NAME = "sentence_transformers_packed"
@@ -31,9 +32,6 @@ NAME = "sentence_transformers_packed"
 
 MOST_PADDING = 0.25
 """Share of padding up to which rows of different lengths are attended together in training."""
-
-SHORT_ROW = 64
-"""Tokens up to which a row counts as short on a CPU."""
 
 _current = threading.local()
 _registration = threading.Lock()
@@ -134,16 +132,26 @@ def packed_attention(
     if key.shape[1] != heads:
         share = heads // key.shape[1]
         key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
-    if (torch.is_grad_enabled() and query.requires_grad) or dropout > 0:
+    learns = any(part is not None and part.requires_grad for part in (query, key, value, bias))
+    if (torch.is_grad_enabled() and learns) or dropout > 0:
         return _with_gradient(query, key, value, layout, scale, window, is_causal, bias, dropout)
     output = query.new_empty(total, heads, size)
+    several_lengths = (
+        not fixed_shapes.wanted()
+        and (window is None or window >= SHORT_ROW)
+        and short_rows.takes(query, layout)
+    )
+    if several_lengths:
+        short_rows.attend_short_rows(
+            query, key, value, layout, output, scale=scale, bias=bias, is_causal=is_causal
+        )
     for start, count, length in layout.groups:
         stop = start + count * length
 
         def rows(states: Tensor, start: int = start, stop: int = stop, count: int = count) -> Tensor:
             return states[0, :, start:stop].unflatten(1, (count, -1)).transpose(0, 1)  # (rows, H, length, D)
 
-        if length == 0:
+        if length == 0 or (several_lengths and length <= SHORT_ROW):
             continue
         mask = None if bias is None else bias[:, :, :length, :length]
         attend: Callable[..., None]
@@ -178,10 +186,10 @@ def attention_of_equal_rows(
     scale: float | None,
 ) -> None:
     """Attention within rows of one length, (B, H, T, D) each, into `out` (B, T, H, D)."""
-    length, size = query.shape[2:]
+    length = query.shape[2]
     is_short = length <= SHORT_ROW and query.device.type == "cpu" and query.dtype == torch.float32
     if is_short and mask is None and not is_causal:
-        seen = attention_of_short_rows(query, key, value, scale=size**-0.5 if scale is None else scale)
+        seen = short_rows.attend_equal_rows(query, key, value, scale=scale)
     else:
         seen = F.scaled_dot_product_attention(
             query,
@@ -217,6 +225,8 @@ def _with_gradient(
         count, longest, tokens = len(lengths), max(lengths), sum(lengths)
         if tokens == 0:
             continue
+        if longest <= SHORT_ROW and query.device.type == "cpu" and bias is None:
+            longest = short_rows.keys_of(longest)
         seen = None
         if min(lengths) == longest:
             batch = [states[first : first + tokens].unflatten(0, (count, longest)) for states in flat]
@@ -298,17 +308,6 @@ class Gathered(torch.autograd.Function):
         gradient = gradients[0]
         zeros = gradient.new_zeros(ctx.total, *gradient.shape[1:])
         return zeros.index_copy_(0, ctx.saved_tensors[0], gradient), None
-
-
-def attention_of_short_rows(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor:
-    """Attention written out as two batched products; (B, H, T, D) each, and the result.
-
-    PyTorch's fused kernel for the CPU works through one row and head at a time in blocks much longer than such
-    rows; up to `SHORT_ROW` tokens this takes a half to a third of its time.
-    """
-    flat = [states.reshape(-1, *states.shape[2:]) for states in (query, key, value)]  # (B × H, T, D)
-    scores = torch.baddbmm(query.new_empty(1, 1, 1), flat[0], flat[1].transpose(1, 2), beta=0, alpha=scale)
-    return torch.bmm(scores.softmax(dim=-1), flat[2]).view(query.shape)
 
 
 def window_mask(length: int, window: int, is_causal: bool, device: torch.device) -> Tensor:

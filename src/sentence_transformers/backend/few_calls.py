@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sentence_transformers.backend import arranged
 from sentence_transformers.backend.activations import Activation
 from sentence_transformers.backend.arranged import Made
-from sentence_transformers.backend.attention import SHORT_ROW, packed_attention
+from sentence_transformers.backend.attention import packed_attention
 from sentence_transformers.inputs.packing import PackedLayout
 
 
@@ -54,21 +54,13 @@ def run_layers(
         whole = states.new_zeros(total + missing, width)
     product, product_and_sum = arranged.kernels()
     name, variant = activation.fused or ("none", "none")
-    is_one_row = layout.longest == total <= SHORT_ROW and bias is None
-    nothing = states.new_empty(1, 1, 1)
     weights = iter(made)
     for _, _, _, attended, attended_norm, widened, narrowed, narrowed_norm in layers:
         first, second, third, fourth = (next(weights) for _ in range(4))
         together = product(states, first.weight, first.bias, "none", [], "none")
         # (H, T, size) each
         asking, asked, given = together[:total].view(total, 3, heads, size).permute(1, 2, 0, 3)
-        if is_one_row:
-            scores = torch.baddbmm(nothing, asking, asked.transpose(1, 2), beta=0, alpha=size**-0.5)
-            seen = torch.bmm(scores.softmax(-1), given).transpose(0, 1).reshape(total, width)
-        else:
-            seen = packed_attention(asking[None], asked[None], given[None], layout, bias=bias).view(
-                total, width
-            )
+        seen = packed_attention(asking[None], asked[None], given[None], layout, bias=bias).view(total, width)
         if missing:
             whole[:total] = seen
             seen = whole

@@ -85,6 +85,11 @@ class PackedLayout:
         return max(self.lengths, default=0)
 
     @cached_property
+    def derived(self) -> dict[Any, Any]:
+        """What others have made of the layout and keep as long as it is used, under names of theirs."""
+        return {}
+
+    @cached_property
     def groups(self) -> list[tuple[int, int, int]]:
         """Neighbouring rows of equal length: (first token, number of rows, length of each)."""
         groups, start = [], 0
