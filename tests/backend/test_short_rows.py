@@ -159,6 +159,18 @@ def test_a_plan_is_kept_with_its_layout(monkeypatch):
     assert len(made) == 1
 
 
+def test_another_bias_for_the_same_layout_is_noticed():
+    lengths = [3, 5]
+    layout, states = PackedLayout.of(lengths), in_one_product(8)
+    for seed in (1, 2, 1):
+        torch.manual_seed(seed)
+        bias = torch.randn(1, HEADS, 5, 5)
+        out = torch.empty(8, HEADS, SIZE)
+        attend_short_rows(*states, layout, out, scale=0.3, bias=bias)
+        expected = by_definition(*states, lengths, scale=0.3, bias=bias)
+        torch.testing.assert_close(out, expected, atol=2e-6, rtol=1e-5)
+
+
 def test_double_precision_goes_another_way():
     layout = PackedLayout.of([3])
     assert takes(torch.empty(1, HEADS, 3, SIZE), layout)

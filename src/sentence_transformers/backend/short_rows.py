@@ -104,13 +104,13 @@ def attend_short_rows(
     keys, values = (table.index_select(0, plan.keys) for table, _ in (asked, given))
     seen = torch.empty_like(queries)
     factor = size**-0.5 if scale is None else scale
-    for part in plan.stretches:
+    for part, added in zip(plan.stretches, added_to_each(plan, layout, heads, bias, is_causal)):
         stop, stop_key = part.first_query + part.rows * part.queries, part.first_key + part.rows * part.keys
         attend(
             queries[part.first_query : stop].view(part.rows, part.queries, size),
             keys[part.first_key : stop_key].view(part.rows, part.keys, size),
             values[part.first_key : stop_key].view(part.rows, part.keys, size),
-            added_to_scores(part, heads, bias, is_causal),
+            added,
             scale=factor,
             out=seen[part.first_query : stop].view(part.rows, part.queries, size),
         )
@@ -142,6 +142,20 @@ def attend(
     else:
         scores = torch.baddbmm(added, query, key.transpose(1, 2), alpha=scale)
     torch.bmm(scores.softmax(-1), value, out=out)
+
+
+def added_to_each(
+    plan: Plan, layout: PackedLayout, heads: int, bias: Tensor | None, is_causal: bool
+) -> list[Tensor | None]:
+    """What is added to the scores of each stretch. With more than masks it is kept with the layout, for all layers."""
+    if bias is None and not is_causal:
+        return [part.mask for part in plan.stretches]
+    name = ("added to scores", heads, is_causal)
+    of, kept = layout.derived.get(name, (None, None))
+    if kept is None or of is not bias:
+        kept = [added_to_scores(part, heads, bias, is_causal) for part in plan.stretches]
+        layout.derived[name] = (bias, kept)
+    return kept
 
 
 def added_to_scores(part: Stretch, heads: int, bias: Tensor | None, is_causal: bool) -> Tensor | None:
