@@ -26,6 +26,12 @@ def compute():
     return torch.ones(1_000_000).mul_(2).sum().item()
 
 
+def call():
+    """What a caller asks for."""
+    with helpers_let_go():
+        compute()
+
+
 def threads_of_the_process():
     return set(os.listdir("/proc/self/task"))
 
@@ -79,10 +85,6 @@ def test_helpers_are_let_go_and_come_again():
 
 @needs_gnu_openmp
 def test_a_thread_keeps_its_helpers_once_it_computes_again_and_again_alone(alone):
-    def call():
-        with helpers_let_go():
-            compute()
-
     def work():
         return [helpers_after(call) for _ in range(openmp.FIRST_CALLS)], helpers_after(call)
 
@@ -93,10 +95,6 @@ def test_a_thread_keeps_its_helpers_once_it_computes_again_and_again_alone(alone
 
 @needs_gnu_openmp
 def test_threads_that_compute_by_turns_keep_none(alone):
-    def call():
-        with helpers_let_go():
-            compute()
-
     def work():
         for _ in range(openmp.FIRST_CALLS):
             call()
@@ -110,11 +108,6 @@ def test_threads_that_compute_by_turns_keep_none(alone):
 def test_who_computes_for_the_others_keeps_them(alone):
     def work():
         keep_helpers()
-
-        def call():
-            with helpers_let_go():
-                compute()
-
         in_a_thread(call)
         return helpers_after(call)
 
@@ -153,11 +146,19 @@ def test_without_gnu_openmp_nothing_happens(monkeypatch):
         assert compute() == 2_000_000
 
 
+@needs_gnu_openmp
 def test_the_search_for_it_loads_nothing():
-    code = (
-        "import ctypes, torch; from sentence_transformers.backend import openmp;"
-        "before = open('/proc/self/maps').read().count('libgomp') if __import__('os').path.exists('/proc/self/maps') else 0;"
-        "openmp.release_helpers();"
-        "assert not before or open('/proc/self/maps').read().count('libgomp') == before"
-    )
+    code = """
+import torch
+from pathlib import Path
+from sentence_transformers.backend.openmp import release_helpers
+
+def libraries():
+    return {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "gomp" in line}
+
+before = libraries()
+release_helpers()
+assert before
+assert libraries() == before
+"""
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -136,12 +136,12 @@ def packed_attention(
     if (torch.is_grad_enabled() and learns) or dropout > 0:
         return _with_gradient(query, key, value, layout, scale, window, is_causal, bias, dropout)
     output = query.new_empty(total, heads, size)
-    several_lengths = (
+    short_rows_apart = (
         not fixed_shapes.wanted()
         and (window is None or window >= SHORT_ROW)
         and short_rows.takes(query, layout)
     )
-    if several_lengths:
+    if short_rows_apart:
         short_rows.attend_short_rows(
             query, key, value, layout, output, scale=scale, bias=bias, is_causal=is_causal
         )
@@ -151,7 +151,7 @@ def packed_attention(
         def rows(states: Tensor, start: int = start, stop: int = stop, count: int = count) -> Tensor:
             return states[0, :, start:stop].unflatten(1, (count, -1)).transpose(0, 1)  # (rows, H, length, D)
 
-        if length == 0 or (several_lengths and length <= SHORT_ROW):
+        if length == 0 or (short_rows_apart and length <= SHORT_ROW):
             continue
         mask = None if bias is None else bias[:, :, :length, :length]
         attend: Callable[..., None]
@@ -225,6 +225,7 @@ def _with_gradient(
         count, longest, tokens = len(lengths), max(lengths), sum(lengths)
         if tokens == 0:
             continue
+        # A bias ends with the longest row.
         if longest <= SHORT_ROW and query.device.type == "cpu" and bias is None:
             longest = short_rows.keys_of(longest)
         seen = None

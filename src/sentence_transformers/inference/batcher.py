@@ -159,7 +159,7 @@ class Batcher:
         self._characters_per_token = USUAL_CHARACTERS_PER_TOKEN
         self._closed = False
         self._lock = threading.RLock()
-        self._calls = [threading.Condition(self._lock) for _ in range(workers)]
+        self._conditions = [threading.Condition(self._lock) for _ in range(workers)]
         self._idle = [False] * workers
         self._busy = 0
         self._requests_at_work = 0
@@ -243,8 +243,8 @@ class Batcher:
             dropped = list(self._queue) if cancel else []
             for request in dropped:
                 self._queue.remove(request)
-            for call in self._calls:
-                call.notify()
+            for condition in self._conditions:
+                condition.notify()
         for request in dropped:
             request.future.cancel()
         for worker in self._workers:
@@ -276,7 +276,7 @@ class Batcher:
             self._queue.add(request)
             # A worker that waits for companions need not look at each of them.
             if self._queue.requests == 1 or self._is_enough():
-                self._call()
+                self._wake_a_worker()
         future.add_done_callback(lambda future: self._give_up(request) if future.cancelled() else None)
 
     def _request(self, inputs: Any, options: dict[str, Any], future: Any) -> Request:
@@ -308,7 +308,7 @@ class Batcher:
         """A caller has cancelled."""
         with self._lock:
             self._queue.remove(request)
-            self._call()
+            self._wake_a_worker()
         self._settle(request)
 
     def _settle(self, request: Request) -> bool:
@@ -325,18 +325,18 @@ class Batcher:
             self._queue.may_fill_a_batch() and self._queue.fills_a_batch()
         )
 
-    def _call(self) -> None:
+    def _wake_a_worker(self) -> None:
         """Have a worker look at the queue: always the first that is idle, so that a single caller always gets the
         same one, which has all the cores awake."""
-        for call, is_idle in zip(self._calls, self._idle):
+        for condition, is_idle in zip(self._conditions, self._idle):
             if is_idle:
-                call.notify()
+                condition.notify()
                 return
 
     def _wait(self, number: int, seconds: float | None = None) -> None:
-        """Let a worker wait until it is called, or so long."""
+        """Let a worker wait until it is woken, or so long."""
         self._idle[number] = True
-        self._calls[number].wait(seconds)
+        self._conditions[number].wait(seconds)
         self._idle[number] = False
 
     def _next_batch(self, number: int, patient_until: float) -> tuple[list[Share], int] | None:
@@ -370,7 +370,7 @@ class Batcher:
         shares = self._queue.take(at_most=-(-(self._queue.inputs + self._inputs_at_work) // count))
         self._note_work(shares, 1)
         if self._queue.requests:
-            self._call()
+            self._wake_a_worker()
         return shares, max(1, self._threads // min(count, self._busy + bool(self._queue.requests)))
 
     def _note_work(self, shares: list[Share], sign: int) -> None:

@@ -65,8 +65,9 @@ class Lanes:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        release_helpers()  # or there would be more of them than cores while the lanes have theirs
         threads, share = torch.get_num_threads(), max(1, torch.get_num_threads() // count)
+        if share > 1:
+            release_helpers()  # or there would be more of them than cores while the lanes have theirs
         started = threading.Barrier(count + 1)
 
         def start() -> None:
